@@ -1,0 +1,164 @@
+// Package hub rings a bell when the log has grown. It hands nothing to anyone: whoever waits wakes up and reads on from its own position, so a slow reader costs nobody
+// anything and there is no queue to overflow. Readers near the end read the newest entries out of memory, those further back read the log.
+package hub
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"log/slog"
+	"sort"
+	"sync"
+	"time"
+)
+
+// ErrClosed says that the hub was closed: the server is going down.
+var ErrClosed = errors.New("hub closed")
+
+const (
+	// retryDelay is how long the hub waits before it follows a log again whose tail broke.
+	retryDelay = 100 * time.Millisecond
+	// maxRecentBytes bounds the entries kept in memory, whatever the number of readers: some seconds of a busy log.
+	maxRecentBytes = 16 << 20
+)
+
+// Entry is one event as the log holds it.
+type Entry struct {
+	// Sequence is its place in the log.
+	Sequence uint64
+	// Data is the serialized event, without cursor and sequence. Nobody may change it.
+	Data []byte
+}
+
+// Log is what the hub follows and its readers read.
+type Log interface {
+	// Read yields the entries from the first kept one at or behind `from` up to the end of the log at that moment.
+	Read(ctx context.Context, from uint64) iter.Seq2[Entry, error]
+	// Tail yields every entry behind `after` as it becomes visible, until ctx ends.
+	Tail(ctx context.Context, after uint64) iter.Seq2[Entry, error]
+}
+
+// Hub knows the end of the log and wakes those who wait for it to move. All methods may be called at once.
+type Hub struct {
+	log    Log
+	logger *slog.Logger
+
+	// mu guards the fields below it.
+	mu     sync.Mutex
+	last   uint64
+	closed bool
+	// recent holds the newest entries, without a gap, up to last. Its elements are never written again, so that readers may keep what they were given.
+	recent      []Entry
+	recentBytes int
+	// rung is closed, and replaced, when last moves or the hub is closed.
+	rung chan struct{}
+}
+
+// New returns a hub for a log whose last sequence is `last`. Run must be called for the bell to ring.
+func New(log Log, last uint64, logger *slog.Logger) *Hub {
+	return &Hub{log: log, last: last, logger: logger, rung: make(chan struct{})}
+}
+
+// Run follows the tail of the log and rings the bell until ctx ends.
+func (h *Hub) Run(ctx context.Context) {
+	for ctx.Err() == nil {
+		for entry, err := range h.log.Tail(ctx, h.Last()) {
+			if err != nil {
+				if ctx.Err() == nil {
+					h.logger.Warn("tail of the log broke, following it again", "error", err)
+				}
+				break
+			}
+			h.advance(entry)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(retryDelay):
+		}
+	}
+}
+
+// advance moves the end of the log forward by one entry and wakes everyone.
+func (h *Hub) advance(entry Entry) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if entry.Sequence <= h.last || h.closed {
+		return
+	}
+	if entry.Sequence != h.last+1 { // retention removed what was in between; whoever is behind must see that in the log
+		h.recent, h.recentBytes = nil, 0
+	}
+	h.recent = append(h.recent, entry)
+	for h.recentBytes += len(entry.Data); h.recentBytes > maxRecentBytes && len(h.recent) > 1; h.recent = h.recent[1:] {
+		h.recentBytes -= len(h.recent[0].Data)
+	}
+	h.last = entry.Sequence
+	close(h.rung)
+	h.rung = make(chan struct{})
+}
+
+// Last returns the sequence of the last visible entry.
+func (h *Hub) Last() uint64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.last
+}
+
+// Wait returns nil as soon as an entry behind `after` is visible. It returns ErrClosed once the hub is closed, also when such an entry is there, or the error of ctx.
+func (h *Hub) Wait(ctx context.Context, after uint64) error {
+	for {
+		h.mu.Lock()
+		last, closed, rung := h.last, h.closed, h.rung
+		h.mu.Unlock()
+		switch {
+		case closed:
+			return ErrClosed
+		case last > after:
+			return nil
+		}
+		select {
+		case <-rung:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// Read yields the entries behind `after` up to what was visible at the moment of the call, or a little further. Where retention removed entries, the first one yielded is
+// not the next sequence: telling that to the reader is the caller's part.
+func (h *Hub) Read(ctx context.Context, after uint64) iter.Seq2[Entry, error] {
+	h.mu.Lock()
+	last, recent := h.last, h.recent
+	h.mu.Unlock()
+	switch {
+	case after >= last:
+		return func(func(Entry, error) bool) {}
+	case len(recent) > 0 && recent[0].Sequence <= after+1:
+		behind := sort.Search(len(recent), func(i int) bool { return recent[i].Sequence > after })
+		return func(yield func(Entry, error) bool) {
+			for _, entry := range recent[behind:] {
+				if !yield(entry, ctx.Err()) {
+					return
+				}
+			}
+		}
+	}
+	return h.log.Read(ctx, after+1)
+}
+
+// Closed reports whether Close was called.
+func (h *Hub) Closed() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.closed
+}
+
+// Close wakes everyone who waits with ErrClosed, for good.
+func (h *Hub) Close() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.closed {
+		h.closed = true
+		close(h.rung)
+	}
+}
