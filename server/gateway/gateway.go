@@ -1,0 +1,59 @@
+// Package gateway serves the management RPCs as REST, with their OpenAPI description, over a gRPC connection: requests pass the same interceptors as any other caller's.
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"sync"
+
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/encoding/protojson"
+	"sigs.k8s.io/yaml"
+
+	eventrelayv1 "eventrelay/gen/go/eventrelay/v1"
+	"eventrelay/gen/openapi"
+)
+
+// New returns the handler of `/v1/...` and `/openapi.json` over a connection to the gRPC server. It holds no state of its own; ctx bounds the registration only.
+func New(ctx context.Context, conn *grpc.ClientConn) (http.Handler, error) {
+	mux := runtime.NewServeMux(
+		runtime.WithMarshalerOption(runtime.MIMEWildcard, marshaler{&runtime.HTTPBodyMarshaler{Marshaler: &runtime.JSONPb{
+			// Field names are the protos' own, which for payloads are the provider's keys.
+			MarshalOptions: protojson.MarshalOptions{UseProtoNames: true},
+		}}}),
+	)
+	for _, register := range []func(context.Context, *runtime.ServeMux, *grpc.ClientConn) error{
+		eventrelayv1.RegisterEventServiceHandler,
+		eventrelayv1.RegisterSourceServiceHandler,
+	} {
+		if err := register(ctx, mux, conn); err != nil {
+			return nil, fmt.Errorf("register REST handlers: %w", err)
+		}
+	}
+	top := http.NewServeMux()
+	top.Handle("/v1/", mux)
+	top.Handle("GET /openapi.json", openAPI())
+	return top, nil
+}
+
+// marshaler writes the parts of a streamed body without anything between them, so that it arrives byte for byte.
+type marshaler struct{ *runtime.HTTPBodyMarshaler }
+
+// Delimiter returns what stands between the parts of a stream: nothing.
+func (marshaler) Delimiter() []byte { return nil }
+
+// openAPI serves the description of the REST API as JSON.
+func openAPI() http.Handler {
+	document := sync.OnceValues(func() ([]byte, error) { return yaml.YAMLToJSON(openapi.YAML) })
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		body, err := document()
+		if err != nil {
+			http.Error(w, "the OpenAPI description cannot be read", http.StatusInternalServerError)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write(body) // a client that has gone needs no answer
+	})
+}
