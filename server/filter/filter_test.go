@@ -5,8 +5,6 @@ import (
 	"strings"
 	"testing"
 
-	"google.golang.org/protobuf/proto"
-
 	eventrelayv1 "eventrelay/gen/go/eventrelay/v1"
 	whatsappv1 "eventrelay/gen/go/whatsapp/webhooks/v1"
 )
@@ -16,7 +14,7 @@ func text(body string) *eventrelayv1.Event {
 		Type: "meta.whatsapp_business_account.messages.message", Sequence: 7,
 		Payload: &eventrelayv1.Event_Message{Message: &whatsappv1.Message{
 			Type: whatsappv1.MessageType_MESSAGE_TYPE_TEXT,
-			Text: &whatsappv1.Text{Body: proto.String(body)},
+			Text: &whatsappv1.Text{Body: new(body)},
 		}},
 	}
 }
