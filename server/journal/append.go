@@ -3,6 +3,7 @@ package journal
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"sync"
 
 	"github.com/hashicorp/raft"
@@ -153,6 +154,10 @@ func (j *Journal) write() {
 // next waits for a batch and takes it; nil once the journal is closing and the queue
 // is empty.
 func (j *Journal) next() *batch {
+	// Those who were just woken go first: most come back with another record, which
+	// then shares this write. Without it 32 writers go by halves, at less than
+	// half the speed.
+	runtime.Gosched()
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for len(j.queue) == 0 {
