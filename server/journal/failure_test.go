@@ -141,24 +141,20 @@ func TestAFailureReachesThoseWhoWaitInTheQueue(t *testing.T) {
 	j := mustOpen(t, t.TempDir(), o)
 	hang := make(chan struct{})
 	disk.set(func() { disk.hang, disk.sync = hang, errDisk })
-	failed := make(chan error)
-	for range 20 {
-		go func() {
-			_, err := j.Append(context.Background(), Record{Body: make([]byte, 100)})
-			failed <- err
-		}()
+	release := sync.OnceFunc(func() { close(hang) })
+	t.Cleanup(release) // before the journal is closed, if the test fails
+	failed := make(chan error, 20)
+	appendOne := func() {
+		_, err := j.Append(context.Background(), Record{Body: make([]byte, 100)})
+		failed <- err
 	}
+	go appendOne()
 	<-disk.inSync
-	queued := func() int {
-		j.mu.Lock()
-		defer j.mu.Unlock()
-		if len(j.queue) == 0 {
-			return 0
-		}
-		return len(j.queue[0].entries)
+	for range 19 {
+		go appendOne()
 	}
-	await(t, "the others to queue", func() bool { return queued() > 10 })
-	close(hang)
+	await(t, "the others to queue", func() bool { return queued(j) == 19 })
+	release()
 	for range 20 {
 		if err := <-failed; !errors.Is(err, ErrFailed) || !errors.Is(err, errDisk) {
 			t.Fatal(err)
@@ -175,8 +171,10 @@ func TestNothingIsVisibleBeforeItsSyncReturns(t *testing.T) {
 	j := mustOpen(t, t.TempDir(), o)
 	appendSamples(t, j, 1, 3)
 	hang := make(chan struct{})
+	release := sync.OnceFunc(func() { close(hang) })
+	t.Cleanup(release)
 	disk.set(func() { disk.hang = hang })
-	acked := make(chan error)
+	acked := make(chan error, 1)
 	go func() {
 		_, err := j.Append(context.Background(), sample(4))
 		acked <- err
@@ -198,7 +196,7 @@ func TestNothingIsVisibleBeforeItsSyncReturns(t *testing.T) {
 		t.Errorf("Append returned %v", err)
 	default:
 	}
-	close(hang)
+	release()
 	if err := <-acked; err != nil {
 		t.Fatal(err)
 	}
@@ -210,14 +208,15 @@ func TestCancelledAppendLeavesTheOthersAlone(t *testing.T) {
 	o.vfs = disk
 	j := mustOpen(t, t.TempDir(), o)
 	hang := make(chan struct{})
+	release := sync.OnceFunc(func() { close(hang) })
+	t.Cleanup(release)
 	disk.set(func() { disk.hang = hang })
 	ctx, cancel := context.WithCancel(context.Background())
-	cancelled, kept := make(chan error), make(chan error)
-	writing := func() { // one that the writer has taken
+	cancelled, kept := make(chan error, 11), make(chan error, 10)
+	go func() {
 		_, err := j.Append(ctx, Record{Body: []byte("taken")})
 		cancelled <- err
-	}
-	go writing()
+	}()
 	<-disk.inSync
 	for range 10 {
 		go func() {
@@ -229,18 +228,14 @@ func TestCancelledAppendLeavesTheOthersAlone(t *testing.T) {
 			kept <- err
 		}()
 	}
-	await(t, "all to queue", func() bool {
-		j.mu.Lock()
-		defer j.mu.Unlock()
-		return len(j.queue) == 1 && len(j.queue[0].entries) == 20
-	})
+	await(t, "all to queue", func() bool { return queued(j) == 20 })
 	cancel()
 	for range 11 {
 		if err := <-cancelled; !errors.Is(err, context.Canceled) {
 			t.Fatal(err)
 		}
 	}
-	close(hang)
+	release()
 	for range 10 {
 		if err := <-kept; err != nil {
 			t.Fatal(err)
@@ -352,6 +347,17 @@ func TestDiskIsLookedAtOncePerSecondOrHalfASegment(t *testing.T) {
 			t.Fatalf("after a second: %d looks", looks)
 		}
 	})
+}
+
+// queued is how many records wait for the writer.
+func queued(j *Journal) int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	n := 0
+	for _, b := range j.queue {
+		n += len(b.entries)
+	}
+	return n
 }
 
 // await waits for a condition that another goroutine brings about.
