@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -257,6 +258,23 @@ func TestTornBatchCostsNoAcknowledgedRecord(t *testing.T) {
 	})
 }
 
+func TestPowerCutThatKeepsAnyPartsOfAWriteCostsNoAcknowledgedRecord(t *testing.T) {
+	before, after := tornTail(t)
+	begin, end := before.survey.cleanEnd, after.survey.cleanEnd
+	const block = 32 // stands for a sector; the batch is small
+	rnd := rand.New(rand.NewPCG(1, 2))
+	dir := filepath.Join(memoryDir(t), "j")
+	for range 150 {
+		tail := bytes.Clone(after.folder[after.tail])
+		for off := begin - begin%block; off < end; off += block {
+			if rnd.IntN(2) == 0 { // this block never reached the disk
+				clear(tail[max(off, begin):min(off+block, end)])
+			}
+		}
+		checkDamaged(t, dir, before.with(before.tail, tail), before.last(), none)
+	}
+}
+
 func TestTornBatchIsDroppedSilently(t *testing.T) {
 	before, after := tornTail(t)
 	dir := filepath.Join(memoryDir(t), "j")
@@ -392,6 +410,27 @@ func TestABodyThatLooksLikeARecordIsNotTakenForOne(t *testing.T) {
 	if len(good) != 2 || len(damaged) != 8 {
 		t.Fatalf("good %v, damaged %v", good, damaged)
 	}
+}
+
+func TestDamageOfWhatIsTrimmedDoesNotSetTheSequenceBack(t *testing.T) {
+	dir := filepath.Join(memoryDir(t), "j")
+	b := build(t, dir, 10, 0)
+	j := mustOpen(t, dir, small())
+	if err := j.Trim(10); err != nil {
+		t.Fatal(err)
+	}
+	mustClose(t, j)
+	readFolder(t, dir).with(b.tail, b.folder[b.tail][:100]).write(t, dir)
+	for range 2 {
+		j = mustOpen(t, dir, small())
+		if j.First() != 11 || j.Last() != 10 {
+			t.Fatalf("records %d to %d", j.First(), j.Last())
+		}
+		mustClose(t, j)
+	}
+	j = mustOpen(t, dir, small())
+	appendSamples(t, j, 11, 12)
+	checkSamples(t, j, 1, 0)
 }
 
 func TestLostMarksChangeTheIdentity(t *testing.T) {

@@ -3,6 +3,9 @@
 package journal
 
 import (
+	"errors"
+	"os"
+	"path/filepath"
 	"sync"
 	"syscall"
 	"time"
@@ -44,4 +47,24 @@ func freeBytes(dir string) (int64, error) {
 		return 0, err
 	}
 	return int64(s.Bavail) * int64(s.Bsize), nil
+}
+
+// makeDir makes dir durable with its name, for its owner alone: bodies are
+// personal data.
+func makeDir(dir string) error {
+	if _, err := os.Stat(dir); err == nil {
+		return nil
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(filepath.Clean(dir)))
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"math"
 	"net/http"
 	"slices"
 	"time"
@@ -48,6 +49,9 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 type keyedSum uint32
 
 func (k keyedSum) of(b []byte) uint32 { return crc32.Update(uint32(k), castagnoli, b) }
+
+// noTime stands for the zero Time, which has no count of nanoseconds.
+const noTime = math.MinInt64
 
 type head struct {
 	kind   byte

@@ -46,13 +46,10 @@
 package journal
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 	"net/http"
-	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -62,8 +59,6 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 	wal "github.com/hashicorp/raft-wal"
-	"github.com/hashicorp/raft-wal/fs"
-	"github.com/hashicorp/raft-wal/types"
 )
 
 var (
@@ -102,60 +97,6 @@ type Record struct {
 	Header http.Header
 	// Body is kept byte for byte. Empty comes back as nil.
 	Body []byte
-}
-
-// Options tune a journal. The zero value works.
-type Options struct {
-	// MaxBytes bounds the bytes of the records that are not trimmed yet, as stored.
-	// Default 4 GiB.
-	MaxBytes int64
-	// MinFreeBytes is how much free disk must remain: with less, Append is refused.
-	// Default 256 MiB. Room for two segments is asked for in any case.
-	MinFreeBytes int64
-	// SegmentBytes is the size of a segment file, preallocated; disk is given back
-	// by whole segments. Default 64 MiB, at most 1 GiB.
-	SegmentBytes int
-	// Logger gets what Open finds damaged and what cannot be cleaned up. nil
-	// discards it.
-	Logger *slog.Logger
-
-	vfs  types.VFS                   // where segments lie; the real file system unless a test says otherwise
-	free func(string) (int64, error) // free bytes of the folder's file system
-}
-
-const (
-	defaultMaxBytes     = 4 << 30
-	defaultMinFreeBytes = 256 << 20
-	defaultSegmentBytes = 64 << 20
-	// maxSegmentBytes leaves room below 4 GiB, the reach of the engine's 32-bit
-	// offsets, for the batch that overshoots the end of a segment.
-	maxSegmentBytes = 1 << 30
-)
-
-func (o *Options) withDefaults() error {
-	if o.MaxBytes == 0 {
-		o.MaxBytes = defaultMaxBytes
-	}
-	if o.MinFreeBytes == 0 {
-		o.MinFreeBytes = defaultMinFreeBytes
-	}
-	if o.SegmentBytes == 0 {
-		o.SegmentBytes = defaultSegmentBytes
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
-	if o.vfs == nil {
-		o.vfs = fs.New()
-	}
-	if o.free == nil {
-		o.free = freeBytes
-	}
-	if o.MaxBytes < 0 || o.MinFreeBytes < 0 || o.SegmentBytes < 0 || o.SegmentBytes > maxSegmentBytes {
-		return fmt.Errorf("journal options: MaxBytes %d, MinFreeBytes %d and SegmentBytes %d must not be negative, SegmentBytes at most %d",
-			o.MaxBytes, o.MinFreeBytes, o.SegmentBytes, maxSegmentBytes)
-	}
-	return nil
 }
 
 // Journal is an open journal. All methods may be called at once from any number
@@ -211,7 +152,7 @@ func Open(dir string, o Options) (*Journal, error) {
 		return nil, fmt.Errorf("lock journal %s: %w", dir, err)
 	}
 	if !ok {
-		return nil, fmt.Errorf("%w: folder %s is held by another process", ErrLocked, dir)
+		return nil, fmt.Errorf("%w: folder %s is open elsewhere", ErrLocked, dir)
 	}
 	j := &Journal{
 		dir: dir, opt: o, log: o.Logger, lock: lock,
@@ -325,92 +266,6 @@ func (j *Journal) Last() uint64 {
 	return j.last
 }
 
-// Usage is what a journal holds, for metrics and readiness.
-type Usage struct {
-	Records      uint64 // not trimmed
-	Bytes        int64  // of these, as stored; trimmed ones leave in steps of at most MaxBytes/65536
-	MaxBytes     int64
-	FreeBytes    int64 // of the file system, at most a second old
-	MinFreeBytes int64
-	Commits      uint64 // writes with fsync since Open, each for all records that waited
-	Damaged      uint64 // damaged records that Read told of since Open
-}
-
-// Usage reports what the journal holds. It does not wait for the disk.
-func (j *Journal) Usage() Usage {
-	free, err := j.disk.free(0)
-	if err != nil {
-		free = 0
-	}
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return Usage{
-		Records:      j.last + 1 - j.first,
-		Bytes:        j.waiting.total,
-		MaxBytes:     j.opt.MaxBytes,
-		FreeBytes:    free,
-		MinFreeBytes: j.minFree(),
-		Commits:      j.commits,
-		Damaged:      j.damaged.Load(),
-	}
-}
-
-// Err is nil while the journal accepts records, else an error that wraps ErrFull,
-// ErrFailed or ErrClosed. Once a record did not fit, it is full until the next
-// Trim, though smaller ones may still be taken.
-func (j *Journal) Err() error {
-	diskErr := j.checkDisk(0)
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	switch {
-	case j.closing:
-		return ErrClosed
-	case j.failure != nil:
-		return j.failure
-	case j.refused || j.waiting.total+j.reserved >= j.opt.MaxBytes:
-		return fmt.Errorf("%w: %d bytes wait, %d allowed", ErrFull, j.waiting.total+j.reserved, j.opt.MaxBytes)
-	}
-	return diskErr
-}
-
-// minFree is the free space below which nothing is taken. Two segments are asked
-// for because the engine makes the next one in the background, and another
-// may follow before the disk is looked at again.
-func (j *Journal) minFree() int64 {
-	return max(j.opt.MinFreeBytes, 2*int64(j.opt.SegmentBytes))
-}
-
-func (j *Journal) checkDisk(size int64) error {
-	free, err := j.disk.free(size)
-	if err != nil {
-		return fmt.Errorf("%w: free disk space of %s is unknown: %w", ErrFull, j.dir, err)
-	}
-	if free < j.minFree() {
-		return fmt.Errorf("%w: %d bytes of disk are free in %s, %d must remain", ErrFull, free, j.dir, j.minFree())
-	}
-	return nil
-}
-
-// Wait returns nil once Last() > after, else the context's error or ErrClosed.
-func (j *Journal) Wait(ctx context.Context, after uint64) error {
-	for {
-		j.mu.Lock()
-		last, closing, bell := j.last, j.closing, j.bell
-		j.mu.Unlock()
-		if last > after {
-			return nil
-		}
-		if closing {
-			return ErrClosed
-		}
-		select {
-		case <-bell:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-}
-
 // ring wakes all who wait. mu must be held.
 func (j *Journal) ring() {
 	close(j.bell)
@@ -442,60 +297,3 @@ func (j *Journal) Close() error {
 	}
 	return nil
 }
-
-// makeDir makes dir durable with its name, for its owner alone: bodies are
-// personal data.
-func makeDir(dir string) error {
-	if _, err := os.Stat(dir); err == nil {
-		return nil
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(filepath.Clean(dir)))
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
-
-// ledgerMarks is how many steps the bytes of a full journal are counted in: about
-// a megabyte of memory, whatever the number of records.
-const ledgerMarks = 1 << 16
-
-// A ledger counts the bytes of the records that wait. It remembers them by runs of
-// records of about step bytes, so a run leaves the count when its last
-// record is trimmed.
-type ledger struct {
-	step  int64
-	total int64
-	runs  []run
-}
-
-type run struct {
-	through uint64
-	bytes   int64
-}
-
-func (l *ledger) add(index uint64, bytes int64) {
-	l.total += bytes
-	if n := len(l.runs); n > 0 && l.runs[n-1].bytes+bytes <= l.step {
-		l.runs[n-1] = run{index, l.runs[n-1].bytes + bytes}
-		return
-	}
-	l.runs = append(l.runs, run{index, bytes})
-}
-
-func (l *ledger) trim(through uint64) {
-	for len(l.runs) > 0 && l.runs[0].through <= through {
-		l.total -= l.runs[0].bytes
-		l.runs = l.runs[1:]
-	}
-}
-
-// noTime stands for the zero Time, which has no count of nanoseconds.
-const noTime = math.MinInt64

@@ -54,6 +54,26 @@ func (j *Journal) Read(ctx context.Context, from uint64) iter.Seq2[Record, error
 	}
 }
 
+// Wait returns nil once Last() > after, else the context's error or ErrClosed.
+func (j *Journal) Wait(ctx context.Context, after uint64) error {
+	for {
+		j.mu.Lock()
+		last, closing, bell := j.last, j.closing, j.bell
+		j.mu.Unlock()
+		if last > after {
+			return nil
+		}
+		if closing {
+			return ErrClosed
+		}
+		select {
+		case <-bell:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
 func (j *Journal) read(index uint64) (Record, error) {
 	var l raft.Log
 	err := j.wal.GetLog(index, &l)

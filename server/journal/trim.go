@@ -17,8 +17,9 @@ func (j *Journal) Trim(through uint64) error {
 	if err := j.marks.trim(through); err != nil {
 		return fmt.Errorf("trim journal through %d: %w", through, err)
 	}
-	// Only full segments with a record behind them are deleted. Without one the
-	// engine would replace the tail as well, which must not meet its making of the next.
+	// The tail itself never goes: deleting up to its end while the engine makes the next
+	// one in the background would confuse it. Nor do the segments in front of an
+	// empty tail yet, for the engine would then make that one anew as well.
 	var from, to uint64
 	for _, si := range j.meta.segments() {
 		if si.SealTime.IsZero() || si.MaxIndex > through || si.MaxIndex >= j.Last() {
