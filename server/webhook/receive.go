@@ -2,7 +2,6 @@ package webhook
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"mime"
 	"net/http"
@@ -49,7 +48,7 @@ func (h *handler) receive(w http.ResponseWriter, r *http.Request, e source.Endpo
 	if len(body) == 0 {
 		return emptyBody
 	}
-	if !json.Valid(body) {
+	if !validJSON(body) {
 		return notJSON
 	}
 
