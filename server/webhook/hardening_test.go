@@ -9,11 +9,14 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"runtime"
 	"strings"
 	"testing"
 	"time"
 
+	"eventrelay/server/source"
 	"eventrelay/server/webhook"
 )
 
@@ -304,6 +307,37 @@ func TestWeirdPathsAreNotFoundAndNotRedirected(t *testing.T) {
 		conn.Close()
 	}
 	r.nothingStored()
+}
+
+// anySource has an endpoint for every id, and remembers what was asked for.
+type anySource struct {
+	endpoint source.Endpoint
+	asked    []string
+}
+
+func (a *anySource) Ready() bool { return true }
+
+func (a *anySource) Endpoint(id string) (source.Endpoint, bool) {
+	a.asked = append(a.asked, id)
+	return a.endpoint, true
+}
+
+func TestWhatCannotBeAnIDIsNeverLookedUp(t *testing.T) {
+	shop, _ := testSources(t).Endpoint("shop")
+	sources := &anySource{endpoint: shop}
+	handler := webhook.New(webhook.Options{Sources: sources, Inbox: &inbox{}})
+	longest := strings.Repeat("a", 63)
+	for _, path := range []string{"/webhooks/", "/webhooks/..", "/webhooks/../shop", "/webhooks/Shop", "/webhooks/shop\x00", "/webhooks/shop/", "/webhooks/a_b", "/webhooks/a.b", "/webhooks/" + longest + "a", "/webhooks/" + longest, "shop", ""} {
+		request := &http.Request{Method: "GET", URL: &url.URL{Path: path}, Body: http.NoBody}
+		recorder := httptest.NewRecorder()
+		handler.ServeHTTP(recorder, request)
+		if want := path == "/webhooks/"+longest; (recorder.Code != 404) != want {
+			t.Errorf("%q: %d", path, recorder.Code)
+		}
+	}
+	if len(sources.asked) != 1 || sources.asked[0] != longest {
+		t.Errorf("looked up: %q", sources.asked)
+	}
 }
 
 // Two lengths are how one request is smuggled in another. The server decides on one or refuses; what is stored has the one body.

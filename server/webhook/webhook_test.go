@@ -456,3 +456,45 @@ func TestOptionsMayBeLeftOut(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 }
+
+func TestItIsTheSameOverHTTP2(t *testing.T) {
+	box := &inbox{}
+	server := httptest.NewUnstartedServer(webhook.New(webhook.Options{Sources: testSources(t), Inbox: box, MaxBody: 100_000}))
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	large := `"` + strings.Repeat("x", 99_998) + `"`
+	for _, c := range []struct {
+		body, signature string
+		code            int
+	}{
+		{message, sign(shopSecret, message), 200},
+		{large, sign(shopSecret, large), 200},
+		{large + " ", sign(shopSecret, large+" "), 413},
+		{message, sign("wrong", message), 401},
+		{message, "", 401},
+		{message, sign(shopSecret, message), 200}, // after a refusal that ends the connection
+	} {
+		for _, declared := range []bool{true, false} {
+			request, err := http.NewRequest("POST", server.URL+"/webhooks/shop", strings.NewReader(c.body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !declared {
+				request.ContentLength = -1
+			}
+			request.Header.Set(jsonType, "application/json")
+			request.Header.Set(hubSignature, c.signature)
+			response, err := server.Client().Do(request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := read(t, response); got.code != c.code || response.ProtoMajor != 2 {
+				t.Errorf("%d bytes, declared %v: %+v over %s; want %d", len(c.body), declared, got, response.Proto, c.code)
+			}
+		}
+	}
+	if got := len(box.got()); got != 6 {
+		t.Errorf("%d stored", got)
+	}
+}
