@@ -24,7 +24,7 @@ func (nowhere) Append(context.Context, journal.Record) (uint64, error) { return 
 
 // The webhook against the least that a receiver can do: net/http that reads the body, checks its HMAC and answers 200. Both are
 // asked in turn on one connection each, so that what else the machine does meets both. of-limit is the share of the least
-// receiver's speed that is reached: 1 is as fast.
+// receiver's speed that is reached: 1 is as fast. ns/op is the webhook's alone; what -benchmem adds is of both together.
 func BenchmarkPost(b *testing.B) {
 	for _, size := range []int{2 << 10, 256 << 10} {
 		b.Run(fmt.Sprintf("body=%dKiB", size>>10), func(b *testing.B) {
@@ -37,7 +37,6 @@ func BenchmarkPost(b *testing.B) {
 			least := dialBenchmark(b, http.HandlerFunc(leastReceiver))
 
 			var took, limit time.Duration
-			b.SetBytes(int64(len(body)))
 			b.ResetTimer()
 			for range b.N {
 				limit += ask(b, least, request)
