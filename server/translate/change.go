@@ -1,0 +1,208 @@
+package translate
+
+import "slices"
+
+// change is one change of Meta, or what corresponds to it elsewhere: a field and its value, in what raw is made of.
+type change struct {
+	scope     *scope
+	root      int32 // what raw is made of
+	field     string
+	sentField string  // field as sent, empty where it is inferred
+	fieldNode int32   // its value, or none
+	value     int32   // or none
+	path      []int32 // keys from root to value
+	// siblings are the keys beside field and value that belong to the payload, in the object siblingsAt; none where there is no such.
+	siblings   []int32
+	siblingsAt int32
+	others     []int32 // members of root that are other events
+	whatsapp   bool    // the value may hold lists of items
+}
+
+// change makes the events of a change: one for each of its items or, where it has none, one.
+func (t *translator) change(c *change) {
+	if c.whatsapp && !isWhole(c.field) {
+		if s := t.newSplit(c); s != nil {
+			s.events(t)
+			return
+		}
+	}
+	t.whole(c)
+}
+
+// typ is the event type of the change itself, or of an item of it.
+func (c *change) typ(item ...string) string {
+	words := []string{c.scope.prefix, c.scope.object, c.field}
+	if c.scope.prefix == "dialog360" {
+		words = slices.Delete(words, 1, 2)
+	}
+	return joinType(append(words, item...)...)
+}
+
+// whole makes one event of a change: its payload is the value.
+func (t *translator) whole(c *change) {
+	d := &draft{scope: c.scope, typ: c.typ(), field: c.field}
+	route := t.route(d)
+	d.orderingKey = t.wholeConversation(c)
+	if d.orderingKey == "" {
+		d.orderingKey = c.scope.entryID
+	}
+	t.happened(d, c.value, c.value)
+	t.begin()
+	if c.whatsapp {
+		t.wholeContext(c, route)
+	}
+	t.context(d, nil)
+	t.wholePayload(c, route)
+	d.id = t.identifyWhole(c)
+	if len(c.others) > 0 {
+		t.raw = t.entryForm(c.root, c.others...).append(t.raw[:0], pick{})
+		t.finish(d, t.raw)
+		return
+	}
+	t.finish(d, t.doc.raw(c.root))
+}
+
+// pushPath goes down to the value and returns what popPath needs.
+func (t *translator) pushPath(keys []int32) (marks [2]int) {
+	for i, k := range keys {
+		marks[i] = t.enc.paths.push(t.doc.text(k))
+	}
+	return marks
+}
+
+func (t *translator) popPath(keys []int32, marks [2]int) {
+	for i := len(keys) - 1; i >= 0; i-- {
+		t.enc.paths.pop(marks[i])
+	}
+}
+
+// wholePayload writes the value, and what stands beside it, as payload.
+func (t *translator) wholePayload(c *change, route *route) {
+	e := &t.enc
+	marks := t.pushPath(c.path)
+	if route == nil {
+		t.unknownPayload(c.value, c.siblings)
+		t.popPath(c.path, marks)
+		return
+	}
+	f := newFrame(route.plan)
+	switch v := c.value; t.doc.kind(v) {
+	case kindNull:
+	case kindObject:
+		for k := v + 1; k < t.doc.nodes[v].next; k = t.doc.nodes[k+1].next {
+			if !c.whatsapp || !t.isBeside(k, route) {
+				e.member(&f, v, k, 1)
+			}
+		}
+	default:
+		t.plainValue(&f, v)
+	}
+	t.popPath(c.path, marks)
+	for _, k := range c.siblings {
+		e.member(&f, c.siblingsAt, k, 1)
+	}
+}
+
+// plainValue writes a value that is no object: an array is the payload field `values`, a scalar the field `value`. The walk stands at it.
+func (t *translator) plainValue(f *frame, v int32) {
+	e, name, result := &t.enc, "value", misfit
+	if t.doc.kind(v) == kindArray {
+		name = "values"
+	}
+	kp, known := f.plan.keys[name]
+	switch {
+	case !known || kp.alias:
+		result = misfitUnlessEmpty(t.doc, v)
+	case t.doc.kind(v) == kindArray && kp.field.repeated:
+		f.set(kp.field.bit)
+		mark := e.paths.pushElements()
+		for c := v + 1; c < t.doc.nodes[v].next; c = t.doc.nodes[c].next {
+			e.element(kp.field, c, 1)
+		}
+		e.paths.pop(mark)
+		result = fits
+	case t.doc.isScalar(v):
+		result = e.memberField(f, kp.field, nil, v, 1)
+	}
+	if result == misfit {
+		e.paths.add(t.doc.nodes[v].start)
+	}
+}
+
+// isContext says whether a key of a WhatsApp value is one of the context's.
+func (t *translator) isContext(k int32) bool {
+	_, ok := t.schema.context.keys[string(t.doc.text(k))]
+	return ok && !t.doc.isKey(k, "uid") && !t.doc.isKey(k, "envelope")
+}
+
+// isBeside says whether a key of a value without items is context: it is unless the payload has a field for it. Errors belong to the value.
+func (t *translator) isBeside(k int32, route *route) bool {
+	if t.doc.isKey(k, "errors") || !t.isContext(k) {
+		return false
+	}
+	if route == nil {
+		return true
+	}
+	_, taken := route.plan.keys[string(t.doc.text(k))]
+	return !taken
+}
+
+// wholeContext writes the context of a WhatsApp value without items. An unknown payload has these keys as well, and so tells them in full.
+func (t *translator) wholeContext(c *change, route *route) {
+	if t.doc.kind(c.value) != kindObject {
+		return
+	}
+	marks := t.pushPath(c.path)
+	t.enc.paths.muted = route == nil
+	f := newFrame(t.schema.context)
+	for k := c.value + 1; k < t.doc.nodes[c.value].next; k = t.doc.nodes[k+1].next {
+		if t.isBeside(k, route) {
+			t.enc.member(&f, c.value, k, 1)
+		}
+	}
+	t.enc.paths.muted = false
+	t.popPath(c.path, marks)
+}
+
+// wholeConversation is the ordering key of a value without items that is about a conversation: it names the number in `metadata` or
+// `recipient`, and the other party in `sender` or as items do.
+func (t *translator) wholeConversation(c *change) string {
+	if !c.whatsapp {
+		return ""
+	}
+	d := t.doc
+	if key := t.itemConversation(c.value, "", c.value); key != "" {
+		return key
+	}
+	number, ok := d.word(d.get(d.get(c.value, "recipient"), "phone_number_id"))
+	party, named := d.word(t.first(d.get(c.value, "sender"), "phone_number", "wa_id", "user_id"))
+	if !ok || !named {
+		return ""
+	}
+	return number + "/" + party
+}
+
+// identifyWhole makes the id of a change without items: of all that the change says but its field, which is part of every id.
+func (t *translator) identifyWhole(c *change) string {
+	if c.siblingsAt != none {
+		t.hash = t.canon.object(t.hash, c.siblingsAt, 0, c.fieldNode)
+	} else {
+		t.hash = append(t.hash, `{"value":`...)
+		if c.value == none {
+			t.hash = append(t.hash, "null"...)
+		} else {
+			t.hash = t.canon.append(t.hash, c.value, 1)
+		}
+		t.hash = append(t.hash, '}')
+	}
+	return t.identifyItem(c.scope, c.sentField, "", c.hasOwnID(t.doc, c.value), c.value)
+}
+
+// hasOwnID says whether an item, the value around it or the notification has an id of its own. The id in the data of 360dialog is that of
+// a channel or account.
+func (c *change) hasOwnID(d *document, item int32) bool {
+	if c.scope.prefix == "dialog360" {
+		return c.scope.providerEventID != "" || item != c.value && d.hasID(item)
+	}
+	return d.hasID(item) || d.hasID(c.value)
+}
