@@ -128,6 +128,9 @@ func BenchmarkTranslateGrowth(b *testing.B) {
 			body.WriteString(`"business_manager_id":"1"}}]}]}`)
 			return body.Bytes(), 1
 		},
+		"items-beside-keys": func(n int) ([]byte, int) {
+			return []byte(changed(whatsappObject, "messages", `{`+manyKeys(n)+messages(n)+`}`)), n
+		},
 		"unknown-payload": func(n int) ([]byte, int) {
 			return []byte(`{"object":"page","entry":[{"id":"1","changes":[{"field":"feed","value":{"list":[` +
 				strings.Repeat(`{"a":"b","c":1.5},`, n) + `{}]}}]}]}`), 1

@@ -16,10 +16,29 @@ type change struct {
 	siblingsAt int32
 	others     []int32 // members of root that are other events
 	whatsapp   bool    // the value may hold lists of items
+	facts      facts
+}
+
+// facts are what the events of a value need of it, looked up once however many they are.
+type facts struct {
+	number, display []byte // the business number's id and, for people, its digits
+	hasID           bool
+	times           [2]int32 // its timestamp and its created_time
+}
+
+func (d *document) facts(value int32) facts {
+	metadata := d.get(value, "metadata")
+	return facts{
+		number:  d.wordBytes(d.get(metadata, "phone_number_id")),
+		display: d.scalar(d.get(metadata, "display_phone_number")),
+		hasID:   d.hasID(value),
+		times:   [2]int32{d.get(value, "timestamp"), d.get(value, "created_time")},
+	}
 }
 
 // change makes the events of a change: one for each of its items or, where it has none, one.
 func (t *translator) change(c *change) {
+	c.facts = t.doc.facts(c.value)
 	if c.whatsapp && !isWhole(c.field) {
 		if s := t.newSplit(c); s != nil {
 			s.events(t)
@@ -46,7 +65,7 @@ func (t *translator) whole(c *change) {
 	if d.orderingKey == "" {
 		d.orderingKey = c.scope.entryID
 	}
-	t.happened(d, c.value, c.value)
+	t.happened(d, c.value, &c.facts)
 	t.begin()
 	if c.whatsapp {
 		t.wholeContext(c, route)
@@ -171,7 +190,7 @@ func (t *translator) wholeConversation(c *change) string {
 		return ""
 	}
 	d := t.doc
-	if key := t.itemConversation(c.value, "", c.value); key != "" {
+	if key := t.itemConversation(&c.facts, "", c.value); key != "" {
 		return key
 	}
 	number, ok := d.word(d.get(d.get(c.value, "recipient"), "phone_number_id"))
@@ -184,6 +203,7 @@ func (t *translator) wholeConversation(c *change) string {
 
 // identifyWhole makes the id of a change without items: of all that the change says but its field, which is part of every id.
 func (t *translator) identifyWhole(c *change) string {
+	t.placeItem(c.scope, c.sentField, "", c.hasOwnID(t.doc, c.value), c.facts.number)
 	if c.siblingsAt != none {
 		t.hash = t.canon.object(t.hash, c.siblingsAt, 0, c.fieldNode)
 	} else {
@@ -195,7 +215,7 @@ func (t *translator) identifyWhole(c *change) string {
 		}
 		t.hash = append(t.hash, '}')
 	}
-	return t.identifyItem(c.scope, c.sentField, "", c.hasOwnID(t.doc, c.value), c.value)
+	return t.id()
 }
 
 // hasOwnID says whether an item, the value around it or the notification has an id of its own. The id in the data of 360dialog is that of
@@ -204,5 +224,5 @@ func (c *change) hasOwnID(d *document, item int32) bool {
 	if c.scope.prefix == "dialog360" {
 		return c.scope.providerEventID != "" || item != c.value && d.hasID(item)
 	}
-	return d.hasID(item) || d.hasID(c.value)
+	return c.facts.hasID || d.hasID(item)
 }

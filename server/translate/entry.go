@@ -131,18 +131,28 @@ func (t *translator) flat(sc *scope, n int32, p entryParts) {
 
 // changedFields reads an entry that only names what has changed: one event for each word, whose raw is the entry with that word.
 func (t *translator) changedFields(sc *scope, n int32, p entryParts) {
-	var form *form
-	if !t.isOnly(n, p) {
-		form = t.wordForm(n, p)
+	form, words := t.wordForm(n, p), 0
+	t.each(p.words, func(int32) { words++ })
+	if words == 1 && !form.drops() {
+		form = nil
 	}
+	next := pick{}
 	t.each(p.words, func(word int32) {
-		if !t.doc.isEmpty(word) {
-			t.changedField(sc, n, word, form)
+		if t.doc.isEmpty(word) {
+			return
+		}
+		next.item = word
+		t.changedField(sc, n, form, next)
+		if form != nil && next.level == levelAll {
+			if next.level = form.levelFor(words - 1); next.level != levelAll {
+				form = form.lean()
+			}
 		}
 	})
 }
 
-func (t *translator) changedField(sc *scope, n, word int32, form *form) {
+func (t *translator) changedField(sc *scope, n int32, form *form, p pick) {
+	word := p.item
 	name, isWord := t.doc.word(word)
 	inferred := *sc
 	if inferred.object == "" {
@@ -158,21 +168,14 @@ func (t *translator) changedField(sc *scope, n, word int32, form *form) {
 	case t.route(d) == nil:
 		t.unknownPayload(none, nil)
 	}
-	t.hash = t.canon.append(t.hash, word, 0)
-	d.id = t.identifyItem(sc, "", "changed_fields", false, none)
+	t.placeItem(sc, "", "changed_fields", false, nil)
+	d.id = t.idOf(word)
 	raw := t.doc.raw(n)
 	if form != nil {
-		t.raw = form.append(t.raw[:0], pick{item: word})
+		t.raw = form.append(t.raw[:0], p)
 		raw = t.raw
 	}
 	t.finish(d, raw)
-}
-
-// isOnly says whether an entry holds a single changed field and no other events.
-func (t *translator) isOnly(n int32, p entryParts) bool {
-	words := 0
-	t.each(p.words, func(int32) { words++ })
-	return words == 1 && p.changes == none && p.messaging == none && p.standby == none && p.field == none && p.value == none
 }
 
 // messaging reads one element of `messaging` or `standby`.
@@ -183,7 +186,7 @@ func (t *translator) messaging(sc *scope, list string, n int32) {
 	}
 	d := &draft{scope: sc, typ: joinType("meta", sc.object, list, t.messagingKind(n)), field: list}
 	d.orderingKey = t.conversation(sc, n)
-	t.happened(d, n, none)
+	t.happened(d, n, &facts{times: [2]int32{none, none}})
 	t.begin()
 	t.context(d, nil)
 	if t.route(d) != nil {
@@ -191,16 +194,15 @@ func (t *translator) messaging(sc *scope, list string, n int32) {
 	} else {
 		t.unknownPayload(n, nil)
 	}
-	t.hash = t.canon.append(t.hash, n, 0)
-	d.id = t.identifyItem(sc, "", list, t.doc.hasID(n) || t.doc.hasMessageID(n), none)
+	t.placeItem(sc, "", list, t.doc.hasID(n) || t.doc.hasMessageID(n), nil)
+	d.id = t.idOf(n)
 	t.finish(d, t.doc.raw(n))
 }
 
 // happened sets when an event happened: at the item's own timestamp, else at the value's, else at the entry's time.
-func (t *translator) happened(d *draft, item, value int32) {
+func (t *translator) happened(d *draft, item int32, value *facts) {
 	for _, n := range [...]int32{
-		t.doc.get(item, "timestamp"), t.doc.get(t.doc.get(item, "metadata"), "timestamp"),
-		t.doc.get(value, "timestamp"), t.doc.get(value, "created_time"),
+		t.doc.get(item, "timestamp"), t.doc.get(t.doc.get(item, "metadata"), "timestamp"), value.times[0], value.times[1],
 	} {
 		if !t.doc.isScalar(n) {
 			continue

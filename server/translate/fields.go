@@ -69,10 +69,11 @@ func (e *encoder) member(f *frame, obj, k int32, depth int) {
 	key := e.doc.text(k)
 	kp, known := f.plan.keys[string(key)]
 	if known && !(kp.alias && e.hasOwnKey(f, obj, kp.field)) {
+		taken := f.taken(kp.field)
 		if e.memberField(f, kp.field, key, v, depth) != misfit {
 			return
 		}
-		if word := e.unknownWord(kp.field, v); word != nil {
+		if word := e.unknownWord(kp.field, v); word != nil && !taken {
 			mark := e.paths.push(key)
 			e.paths.addWord(e.doc.nodes[k].start, word)
 			e.paths.pop(mark)

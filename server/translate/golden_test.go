@@ -12,6 +12,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
@@ -117,8 +118,8 @@ func TestEachShapeMakesTheEventsOfItsGoldenFile(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if !bytes.Equal(got, want) {
-				t.Errorf("events differ from %s (run with -update and look at the difference):\n%s", golden, got)
+			if diff := cmp.Diff(string(want), string(got)); diff != "" {
+				t.Errorf("events differ from %s (run with -update and look at the difference):\n%s", golden, diff)
 			}
 		})
 	}

@@ -14,45 +14,50 @@ const idLength = 26
 
 var idEncoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
 
-// identify makes an id of where an item belongs, each part with its length before it, and of what lies in t.hash: the item. It leaves
-// t.hash empty.
+// place begins an id with where the item belongs, each part with its length before it. What says the item follows in t.hash, then id.
 //
 // The id knows nothing of the schema: object and field are the words as sent, even where they are inferred for the event, and list is the
 // key under which the item was sent, not the word that types have for it.
-func (t *translator) identify(object, entryID, providerEventID, field, list string, apart ...[]byte) string {
-	h := sha256.New()
-	var scratch [256]byte
-	b := append(scratch[:0], idVersion)
-	for _, part := range [...]string{t.source, object, entryID, providerEventID, field, list} {
-		b = binary.AppendUvarint(b, uint64(len(part)))
-		b = append(b, part...)
+func (t *translator) place(sc *scope, field, list string) {
+	t.hash = append(t.hash[:0], idVersion)
+	for _, part := range [...]string{t.source, sc.sentObject, sc.entryID, sc.providerEventID, field, list} {
+		t.hash = binary.AppendUvarint(t.hash, uint64(len(part)))
+		t.hash = append(t.hash, part...)
 	}
-	b = binary.AppendUvarint(b, uint64(len(apart)))
-	for _, part := range apart {
-		b = binary.AppendUvarint(b, uint64(len(part)))
-		b = append(b, part...)
+}
+
+// placeItem is place for an item that may have no id of its own. Then what tells it from the same words said at another time or about
+// another number belongs to it: the entry's time and the business number.
+func (t *translator) placeItem(sc *scope, field, list string, own bool, number []byte) {
+	t.place(sc, field, list)
+	if own {
+		t.hash = append(t.hash, 0)
+		return
 	}
-	h.Write(b)
-	h.Write(t.hash)
-	t.hash = t.hash[:0]
-	sum := h.Sum(scratch[:0])
+	t.hash = append(t.hash, 1)
+	var scratch [64]byte
+	at := scratch[:0]
+	if sc.time != none {
+		at = t.canon.append(at, sc.time, 0)
+	}
+	for _, part := range [...][]byte{at, number} {
+		t.hash = binary.AppendUvarint(t.hash, uint64(len(part)))
+		t.hash = append(t.hash, part...)
+	}
+}
+
+// id makes the id of what has been written to t.hash.
+func (t *translator) id() string {
+	sum := sha256.Sum256(t.hash)
 	var id [32]byte
 	idEncoding.Encode(id[:], sum[:20])
 	return string(id[:idLength])
 }
 
-// identifyItem makes the id of an item in a scope whose canonical form lies in t.hash. Where the provider gave it no id of its own, what
-// tells it from the same words said at another time or about another number belongs to it: the entry's time and the business number.
-func (t *translator) identifyItem(sc *scope, field, list string, own bool, value int32) string {
-	if own {
-		return t.identify(sc.sentObject, sc.entryID, sc.providerEventID, field, list)
-	}
-	var at []byte
-	if sc.time != none {
-		at = t.canon.append(nil, sc.time, 0)
-	}
-	number := t.doc.scalar(t.doc.get(t.doc.get(value, "metadata"), "phone_number_id"))
-	return t.identify(sc.sentObject, sc.entryID, sc.providerEventID, field, list, at, number)
+// idOf is the id of an item by its place, which is already in t.hash, and its canonical form.
+func (t *translator) idOf(item int32) string {
+	t.hash = t.canon.append(t.hash, item, 0)
+	return t.id()
 }
 
 // hasID says whether a value has an id of its own: a scalar `id` that is not empty.

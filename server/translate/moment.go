@@ -57,12 +57,15 @@ func fromDecimal(d decimal) (moment, bool) {
 	if d.exp < -9 {
 		return moment{}, false
 	}
-	scaled := decimal{digits: d.digits, exp: d.exp + 9, negative: d.negative}
-	n, ok := scaled.signed()
+	point := max(len(d.digits)+d.exp, 0)
+	whole := decimal{digits: d.digits[:point], negative: d.negative}
+	fraction := decimal{digits: d.digits[point:], exp: d.exp + 9, negative: d.negative}
+	n, ok := whole.signed()
+	nanos, _ := fraction.signed()
 	if !ok {
 		return moment{}, false
 	}
-	return fromNumber(n/1e9, int32(n%1e9))
+	return fromNumber(n, int32(nanos))
 }
 
 // parseISO reads YYYY-MM-DD, alone or with a time behind `T` or a space: HH:MM, seconds and fraction if there are any, and a zone as

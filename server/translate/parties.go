@@ -1,6 +1,7 @@
 package translate
 
 import (
+	"bytes"
 	"slices"
 	"strings"
 )
@@ -14,29 +15,27 @@ var counterpartKeys = [...]string{
 var echoKeys = [...]string{"group_id", "to", "to_user_id", "recipient_id", "recipient_user_id", "from", "from_user_id"}
 
 // itemConversation is the ordering key of an item: business number and counterpart, or nothing where one of them is not said.
-func (t *translator) itemConversation(value int32, list string, item int32) string {
-	d := t.doc
-	metadata := d.get(value, "metadata")
-	number, ok := d.word(d.get(metadata, "phone_number_id"))
-	if !ok {
+func (t *translator) itemConversation(value *facts, list string, item int32) string {
+	d, number := t.doc, value.number
+	if number == nil {
 		return ""
 	}
-	display := d.scalar(d.get(metadata, "display_phone_number"))
 	keys := counterpartKeys[:]
 	if list == "message_echoes" {
 		keys = echoKeys[:]
 	}
 	for _, key := range keys {
-		party, ok := d.word(d.get(item, key))
-		if ok && party != number && !sameNumber(party, display) {
-			return number + "/" + party
+		party := d.wordBytes(d.get(item, key))
+		if party != nil && !bytes.Equal(party, number) && !sameNumber(party, value.display) {
+			both := make([]byte, 0, 2*maxWord+1)
+			return string(append(append(append(both, number...), '/'), party...))
 		}
 	}
 	return ""
 }
 
 // sameNumber says whether a display number is this number: its digits count, not a plus or spaces.
-func sameNumber(number string, display []byte) bool {
+func sameNumber(number, display []byte) bool {
 	i := 0
 	for _, c := range display {
 		if c-'0' > 9 {
@@ -85,6 +84,10 @@ type book struct {
 func (t *translator) newBook(contacts int32, items []item, budget int) *book {
 	d := t.doc
 	b := &book{named: make([][]int32, len(items))}
+	if len(items) == 1 {
+		t.each(contacts, func(c int32) { b.named[0] = append(b.named[0], c) })
+		return b
+	}
 	ids := map[string][]int32{}
 	t.each(contacts, func(c int32) {
 		at := int32(len(b.nodes))

@@ -27,15 +27,15 @@ type part struct {
 // form is an object of which some members change from one raw to the next. What does not change is copied as it was received, the white
 // space around it included.
 type form struct {
-	doc   *document
-	parts []part
-	tail  int32 // where the text behind the last member begins
-	end   int32
+	doc        *document
+	parts      []part
+	tail       int32 // where the text behind the last member begins
+	start, end int32
 }
 
 // newForm makes a form of an object; assign says what becomes of the member whose key it is given.
 func newForm(d *document, obj int32, assign func(k int32, p *part)) *form {
-	f := &form{doc: d, tail: d.nodes[obj].start + 1, end: d.nodes[obj].end}
+	f := &form{doc: d, tail: d.nodes[obj].start + 1, start: d.nodes[obj].start, end: d.nodes[obj].end}
 	for k := obj + 1; k < d.nodes[obj].next; k = d.nodes[k+1].next {
 		lead := f.tail
 		if len(f.parts) > 0 {
@@ -63,6 +63,24 @@ func (f *form) size(r role) int {
 	return n
 }
 
+// coreFactor is how many times over a change may be repeated by the metadata beside its items: far more than real ones need, for items of
+// any sense are longer than a tenth of it.
+const coreFactor = 32
+
+// levelFor says how much of what the items share is repeated for so many more of them, so that all raws together stay within a multiple of
+// the object.
+func (f *form) levelFor(more int) level {
+	size, core := int(f.end-f.start), f.size(roleCore)
+	switch {
+	case more*(core+f.size(roleRest)) <= repeatFactor*size:
+		return levelAll
+	case more*core <= coreFactor*size:
+		return levelCore
+	default:
+		return levelBare
+	}
+}
+
 // pick is what one raw is made with.
 type pick struct {
 	list     int
@@ -79,6 +97,27 @@ const (
 	levelCore              // metadata and the like, not the bulk
 	levelBare              // nothing
 )
+
+// lean is the form without its bulk, for the items that do not have it: it costs them nothing to leave it out.
+func (f *form) lean() *form {
+	l := *f
+	l.parts = nil
+	for _, p := range f.parts {
+		if p.role == roleRest {
+			continue
+		}
+		if p.inner != nil {
+			p.inner = p.inner.lean()
+		}
+		l.parts = append(l.parts, p)
+	}
+	return &l
+}
+
+// drops says whether the object has members that are another event's.
+func (f *form) drops() bool {
+	return slices.ContainsFunc(f.parts, func(p part) bool { return p.role == roleDrop })
+}
 
 // append writes the object with the one item.
 func (f *form) append(dst []byte, p pick) []byte {

@@ -111,9 +111,13 @@ var wildcards = func() (masks [maxTypeWords + 1][]uint8) {
 
 // route is where the payload of an event type goes: by the pattern with the most literal words that matches, or nil.
 func (s *schema) route(typ string) *route {
-	words := strings.Split(typ, ".")
-	if len(words) > maxTypeWords {
-		return nil
+	var all [maxTypeWords]string
+	words := all[:0]
+	for word := range strings.SplitSeq(typ, ".") {
+		if len(words) == maxTypeWords {
+			return nil
+		}
+		words = append(words, word)
 	}
 	var scratch [maxTypeWords * (maxTypeWord + 1)]byte
 	for _, mask := range wildcards[len(words)] {

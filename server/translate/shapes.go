@@ -7,11 +7,17 @@ const maxWord = 256
 
 // word is a scalar that is not empty and short enough to be a name or an id, as text.
 func (d *document) word(n int32) (string, bool) {
+	s := d.wordBytes(n)
+	return string(s), s != nil
+}
+
+// wordBytes is a word as bytes, nil if the node is none.
+func (d *document) wordBytes(n int32) []byte {
 	s := d.scalar(n)
 	if len(s) == 0 || len(s) > maxWord {
-		return "", false
+		return nil
 	}
-	return string(s), true
+	return s
 }
 
 // scope is what the events of one entry share, or of one body where there are no entries.
@@ -80,8 +86,7 @@ func (t *translator) first(obj int32, keys ...string) int32 {
 // firstWord is the value under the first of the keys that has a word.
 func (t *translator) firstWord(obj int32, keys ...string) int32 {
 	for _, key := range keys {
-		v := t.doc.get(obj, key)
-		if _, ok := t.doc.word(v); ok {
+		if v := t.doc.get(obj, key); t.doc.wordBytes(v) != nil {
 			return v
 		}
 	}
@@ -213,8 +218,8 @@ func (t *translator) unknown(sc *scope, typ string, n int32) {
 	d := &draft{scope: sc, typ: typ, orderingKey: sc.entryID, occurredAt: sc.at, occurred: sc.timed}
 	t.context(d, nil)
 	t.unknownPayload(n, nil)
-	t.hash = t.canon.append(t.hash, n, 0)
-	d.id = t.identifyItem(sc, "", "unknown", false, none)
+	t.placeItem(sc, "", "unknown", false, nil)
+	d.id = t.idOf(n)
 	t.finish(d, t.doc.raw(n))
 }
 

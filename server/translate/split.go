@@ -13,6 +13,7 @@ type split struct {
 	book     *book
 	form     *form // nil where raw is the change as it is
 	level    level // of all items but the first
+	lean     *form // form of theirs, where that is not everything
 	shared   [levelBare + 1]shared
 }
 
@@ -38,10 +39,6 @@ type shared struct {
 	full    bool
 }
 
-// coreFactor is how many times over a change may be repeated by the metadata beside its items: far more than real ones need, for items of
-// any sense are longer than a tenth of it.
-const coreFactor = 32
-
 // newSplit finds the items of a value; nil if it has none.
 func (t *translator) newSplit(c *change) *split {
 	if t.doc.kind(c.value) != kindObject {
@@ -55,8 +52,8 @@ func (t *translator) newSplit(c *change) *split {
 	}
 	var errors []list
 	t.eachKey(s.objects(), func(k int32, inner bool) {
-		key := string(t.doc.text(k))
-		if _, ok := itemWord(c.field, key); !ok || !t.hasItems(k+1) || s.hasList(key, inner) {
+		key, _, ok := itemWord(c.field, t.doc.text(k))
+		if !ok || !t.hasItems(k+1) || s.hasList(key, inner) {
 			return
 		}
 		if l := (list{key: key, node: k + 1, inner: inner}); key == "errors" {
@@ -113,7 +110,7 @@ func (s *split) hasList(key string, inner bool) bool {
 
 func (s *split) addItems(t *translator, i int) {
 	l := &s.lists[i]
-	word, _ := itemWord(s.change.field, l.key)
+	word := itemWords[l.key].word
 	l.typ = s.change.typ(word)
 	l.route = t.schema.route(l.typ)
 	t.each(l.node, func(n int32) { s.items = append(s.items, item{list: i, node: n}) })
@@ -126,23 +123,15 @@ func (s *split) prepare(t *translator) {
 			s.contacts = k + 1
 		}
 	})
-	whole := t.doc.nodes[s.change.root]
-	size := int(whole.end - whole.start)
 	if s.contacts != none {
-		s.book = t.newBook(s.contacts, s.items, repeatFactor*size)
+		s.book = t.newBook(s.contacts, s.items, repeatFactor*len(t.doc.raw(s.change.root)))
 	}
 	if len(s.items) == 1 && len(s.change.others) == 0 {
 		return
 	}
 	s.form = s.newForm(t)
-	more, core := len(s.items)-1, s.form.size(roleCore)
-	switch {
-	case more*(core+s.form.size(roleRest)) <= repeatFactor*size:
-		s.level = levelAll
-	case more*core <= coreFactor*size:
-		s.level = levelCore
-	default:
-		s.level = levelBare
+	if s.level = s.form.levelFor(len(s.items) - 1); s.level != levelAll {
+		s.lean = s.form.lean()
 	}
 }
 
@@ -156,12 +145,11 @@ func (s *split) newForm(t *translator) *form {
 				p.role = roleDrop
 			}
 		}
-		_, isWord := t.doc.word(k + 1)
 		isName := t.doc.isKey(k, "id") || t.doc.isKey(k, "time") || t.doc.isKey(k, "uid")
 		switch {
 		case k+1 == c.value:
 			p.role, p.inner = roleInner, s.valueForm(t, c.value)
-		case k+1 == c.fieldNode, isWord && isName:
+		case k+1 == c.fieldNode, isName && t.doc.wordBytes(k+1) != nil:
 			p.role = roleKeep
 		}
 	})
@@ -193,6 +181,7 @@ func (t *translator) isCore(k int32) bool {
 
 // events makes the event of each item.
 func (s *split) events(t *translator) {
+	t.events = slices.Grow(t.events, len(s.items))
 	for i := range s.items {
 		s.event(t, i)
 	}
@@ -202,14 +191,14 @@ func (s *split) event(t *translator, i int) {
 	c, it := s.change, s.items[i]
 	l := &s.lists[it.list]
 	d := &draft{scope: c.scope, typ: l.typ, route: l.route, field: c.field}
-	d.orderingKey = t.itemConversation(c.value, l.key, it.node)
+	d.orderingKey = t.itemConversation(&c.facts, l.key, it.node)
 	if d.orderingKey == "" {
 		d.orderingKey = c.scope.entryID
 	}
 	if d.orderingKey == "" {
-		d.orderingKey, _ = t.doc.word(t.doc.get(t.doc.get(c.value, "metadata"), "phone_number_id"))
+		d.orderingKey = string(c.facts.number)
 	}
-	t.happened(d, it.node, c.value)
+	t.happened(d, it.node, &c.facts)
 	p := pick{list: it.list, item: it.node}
 	if i > 0 {
 		p.level = s.level
@@ -223,13 +212,17 @@ func (s *split) event(t *translator, i int) {
 	s.writeContacts(t, p.contacts)
 	t.context(d, sh.context)
 	s.payload(t, l, it.node)
-	t.hash = t.canon.append(t.hash, it.node, 0)
-	d.id = t.identifyItem(c.scope, c.sentField, l.key, c.hasOwnID(t.doc, it.node), c.value)
+	t.placeItem(c.scope, c.sentField, l.key, c.hasOwnID(t.doc, it.node), c.facts.number)
+	d.id = t.idOf(it.node)
 	if s.form == nil {
 		t.finish(d, t.doc.raw(c.root))
 		return
 	}
-	t.raw = s.form.append(t.raw[:0], p)
+	form := s.form
+	if p.level != levelAll {
+		form = s.lean
+	}
+	t.raw = form.append(t.raw[:0], p)
 	t.finish(d, t.raw)
 }
 
@@ -334,10 +327,10 @@ func (s *split) isShared(t *translator, k int32, l level) bool {
 		}
 	}
 	// The id in the data of 360dialog is the event's entry_id.
-	if word, ok := t.doc.word(k + 1); ok && s.change.scope.prefix == "dialog360" && t.doc.isKey(k, "id") && word == s.change.scope.entryID {
+	if sc := s.change.scope; sc.prefix == "dialog360" && t.doc.isKey(k, "id") && string(t.doc.wordBytes(k+1)) == sc.entryID {
 		return false
 	}
-	if _, ok := itemWord(s.change.field, string(t.doc.text(k))); ok && t.doc.kind(k+1) >= kindArray && !t.hasItems(k+1) {
+	if _, _, ok := itemWord(s.change.field, t.doc.text(k)); ok && t.doc.kind(k+1) >= kindArray && !t.hasItems(k+1) {
 		return false
 	}
 	return true

@@ -67,8 +67,9 @@ func Translate(n Notification) []Event {
 // Its id is a hash of the bytes. Any goroutine may call it.
 func Unknown(n Notification) Event {
 	t := newTranslator(n, &document{src: n.Body})
+	t.place(&scope{}, "", "bytes")
 	t.hash = append(t.hash, n.Body...)
-	t.finish(&draft{scope: &scope{}, typ: "unknown", id: t.identify("", "", "", "", "bytes")}, n.Body)
+	t.finish(&draft{scope: &scope{}, typ: "unknown", id: t.id()}, n.Body)
 	return t.events[0]
 }
 
@@ -80,6 +81,7 @@ type translator struct {
 	schema     *schema
 	doc        *document
 	source     string
+	sourceName string
 	provider   eventrelayv1.Provider
 	receivedAt moment
 
@@ -87,23 +89,38 @@ type translator struct {
 	canon      canonizer
 	hash       []byte // scratch: what an id is made of
 	raw        []byte // scratch: a raw that is not a part of the body
-	repeatable int    // how many more bytes of envelopes may be repeated
+	scratch    scratch
+	repeatable int // how many more bytes of envelopes may be repeated
 
 	events []Event
 }
 
 func newTranslator(n Notification, doc *document) *translator {
 	at := n.ReceivedAt
-	return &translator{
+	t := &translator{
 		schema:     vocabulary(),
 		doc:        doc,
 		source:     n.Source,
+		sourceName: "sources/" + n.Source,
 		provider:   n.Provider,
 		receivedAt: moment{seconds: at.Unix(), nanos: int32(at.Nanosecond())},
 		enc:        encoder{doc: doc},
 		canon:      canonizer{doc: doc},
 		repeatable: repeatFactor * len(n.Body),
 	}
+	s := &t.scratch
+	t.enc.out, t.enc.paths.at, t.enc.names = s.out[:0], s.path[:0], s.names[:0]
+	t.canon.members, t.hash = s.members[:0], s.hash[:0]
+	return t
+}
+
+// scratch is enough room for a message of some length, in one allocation.
+type scratch struct {
+	out     [768]byte
+	hash    [768]byte
+	path    [128]byte
+	names   [16][]byte
+	members [24]canonMember
 }
 
 // draft is an event before it is encoded. Its context, payload and unknown paths lie in the encoder, context first.
@@ -187,7 +204,7 @@ func (t *translator) finish(d *draft, raw []byte) {
 func (t *translator) head(data []byte, d *draft) []byte {
 	f := &t.schema.fields
 	data = appendString(data, f.id, d.id)
-	data = appendString(data, f.source, "sources/"+t.source)
+	data = appendString(data, f.source, t.sourceName)
 	if t.provider != 0 {
 		data = protowire.AppendVarint(append(data, f.provider...), uint64(t.provider))
 	}

@@ -3,29 +3,31 @@ package translate
 import "strings"
 
 // itemWords names the lists of a WhatsApp value whose elements are events of their own, and the word that types have for such an element.
-var itemWords = map[string]string{
-	"messages":         "message",
-	"statuses":         "status",
-	"errors":           "error",
-	"calls":            "call",
-	"message_echoes":   "message_echo",
-	"groups":           "group",
-	"history":          "chunk",
-	"state_sync":       "contact_sync",
-	"automatic_events": "automatic_event",
-	"user_preferences": "user_preference",
-	"user_id_update":   "user_id_update",
-	"user_actions":     "user_action",
-	"events":           "tracking_event",
+var itemWords = map[string]itemList{
+	"messages":         {"messages", "message"},
+	"statuses":         {"statuses", "status"},
+	"errors":           {"errors", "error"},
+	"calls":            {"calls", "call"},
+	"message_echoes":   {"message_echoes", "message_echo"},
+	"groups":           {"groups", "group"},
+	"history":          {"history", "chunk"},
+	"state_sync":       {"state_sync", "contact_sync"},
+	"automatic_events": {"automatic_events", "automatic_event"},
+	"user_preferences": {"user_preferences", "user_preference"},
+	"user_id_update":   {"user_id_update", "user_id_update"},
+	"user_actions":     {"user_actions", "user_action"},
+	"events":           {"events", "tracking_event"},
 }
 
-// itemWord is the word of the list under key in a change of this field, or none.
-func itemWord(field, key string) (string, bool) {
-	if key == "events" && field != "tracking_events" {
-		return "", false
+type itemList struct{ key, word string }
+
+// itemWord is the list that a key means in a change of this field, if it means one, and the word of its items.
+func itemWord(field string, key []byte) (name, word string, ok bool) {
+	l, ok := itemWords[string(key)]
+	if l.key == "events" && field != "tracking_events" {
+		return "", "", false
 	}
-	word, ok := itemWords[key]
-	return word, ok
+	return l.key, l.word, ok
 }
 
 // isWhole says whether the values of a field are one event each, whatever lists they hold: their `errors` and the like are part of them.
