@@ -89,8 +89,7 @@ type translator struct {
 	canon      canonizer
 	hash       []byte // scratch: what an id is made of
 	raw        []byte // scratch: a raw that is not a part of the body
-	scratch    scratch
-	repeatable int // how many more bytes of envelopes may be repeated
+	repeatable int    // how many more bytes of envelopes may be repeated
 
 	events []Event
 }
@@ -108,19 +107,11 @@ func newTranslator(n Notification, doc *document) *translator {
 		canon:      canonizer{doc: doc},
 		repeatable: repeatFactor * len(n.Body),
 	}
-	s := &t.scratch
-	t.enc.out, t.enc.paths.at, t.enc.names = s.out[:0], s.path[:0], s.names[:0]
-	t.canon.members, t.hash = s.members[:0], s.hash[:0]
+	// Room for a message of some length, in one allocation; what outgrows its part moves away by itself.
+	room := make([]byte, 1280)
+	t.enc.out, t.hash, t.enc.paths.at = room[:0:576], room[576:576:1152], room[1152:1152:1280]
+	t.canon.members = make([]canonMember, 0, 12)
 	return t
-}
-
-// scratch is enough room for a message of some length, in one allocation.
-type scratch struct {
-	out     [768]byte
-	hash    [768]byte
-	path    [128]byte
-	names   [16][]byte
-	members [24]canonMember
 }
 
 // draft is an event before it is encoded. Its context, payload and unknown paths lie in the encoder, context first.
@@ -162,8 +153,8 @@ func (t *translator) finish(d *draft, raw []byte) {
 	for _, p := range paths {
 		pathsSize += len(p.text) + 4
 	}
-	// 512 covers the tags, lengths and fixed fields; words are short.
-	rest := 512 + len(t.source) + pathsSize + len(d.typ) + len(d.orderingKey) +
+	// 192 covers the id, and the tags, lengths and times of all fields; words are short.
+	rest := 192 + len(t.sourceName) + pathsSize + len(d.typ) + len(d.orderingKey) +
 		len(d.scope.object) + len(d.field) + len(d.scope.entryID) + len(d.scope.providerEventID)
 	route := d.route
 	if rest+len(context)+len(payload) > maxHead {
