@@ -143,6 +143,9 @@ func TestAnyDepthIsTaken(t *testing.T) {
 	for name, body := range map[string]string{
 		"the body":           strings.Repeat("[", 1_000_000) + strings.Repeat("]", 1_000_000),
 		"an unknown payload": changed("page", "feed", deep),
+		"objects alone":      changed("page", "feed", strings.Repeat(`{"m":`, 100_000)+`1`+strings.Repeat(`}`, 100_000)),
+		"arrays alone":       changed("page", "feed", strings.Repeat(`[`, 100_000)+`1`+strings.Repeat(`]`, 100_000)),
+		"an odd depth":       changed("page", "feed", strings.Repeat(`{"m":[[`, 100_000)+`1`+strings.Repeat(`]]}`, 100_000)),
 		"an unknown key":     changed("application", "business_integration_update", `{"business_manager_id":"1","x":`+deep+`}`),
 		"a typed field":      changed(whatsappObject, "account_update", `{"ban_info":`+deep+`}`),
 		"an item":            changed(whatsappObject, "messages", `{"contacts":[{"wa_id":"1"}],"messages":[{"id":"1","x":`+deep+`},{"id":"2","from":"1"}]}`),
