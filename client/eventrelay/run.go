@@ -18,7 +18,8 @@ const (
 
 // commands is the command line: a field per command.
 type commands struct {
-	Tail tail `cmd:"" help:"Print events, past and coming."`
+	Tail    tail    `cmd:"" help:"Print events, past and coming."`
+	Trigger trigger `cmd:"" help:"Post a signed sample notification to a source, as its provider would."`
 }
 
 // output is where a command writes: results to out, everything else to diag.

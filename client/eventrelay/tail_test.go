@@ -309,6 +309,7 @@ func TestWrongFlagsNameThemselvesAndTheFix(t *testing.T) {
 		args []string
 		says []string
 	}{
+		{nil, []string{`"tail", "trigger"`, "--help"}},
 		{[]string{"tial"}, []string{"tial", "--help"}},
 		{[]string{"tail", "--form", "latest"}, []string{"--form", "--from"}},
 		{[]string{"tail", "--from", "ten minutes ago"}, []string{"--from", "10m", "earliest"}},
@@ -338,7 +339,7 @@ func TestWrongFlagsNameThemselvesAndTheFix(t *testing.T) {
 }
 
 func TestHelpIsNoError(t *testing.T) {
-	for _, args := range [][]string{{"--help"}, {"tail", "--help"}} {
+	for _, args := range [][]string{{"--help"}, {"tail", "--help"}, {"trigger", "--help"}} {
 		if got := eventrelay(t, args...); got.code != exitDone || !strings.HasPrefix(got.out, "Usage: eventrelay") || got.err != "" {
 			t.Errorf("%v: exit %d\n%s%s", args, got.code, got.out, got.err)
 		}
