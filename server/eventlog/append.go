@@ -1,0 +1,352 @@
+package eventlog
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+)
+
+// Headers of a stored event. They are stored state, as is Nats-Msg-Id, which holds the event's id.
+const (
+	headerJournal  = "Eventrelay-Journal"
+	headerRecord   = "Eventrelay-Record"
+	headerItem     = "Eventrelay-Item"
+	headerReceived = "Eventrelay-Received" // Unix nanoseconds
+)
+
+const (
+	headerID          = "Nats-Msg-Id"
+	headerBatchID     = "Nats-Batch-Id"
+	headerBatchSeq    = "Nats-Batch-Sequence"
+	headerBatchCommit = "Nats-Batch-Commit"
+)
+
+const (
+	// minBatch is from how many records on a batch is faster than single publishes: a batch costs some 2 ms whatever is in
+	// it, a publish some 0.2 ms.
+	minBatch = 10
+	// maxBatch is JetStream's limit of messages in one atomic batch.
+	maxBatch = 1000
+	// maxBatchBytes bounds what one batch stages, on disk and in memory, before it is committed.
+	maxBatchBytes = 8 << 20
+
+	// maxStoredRecord is the file store's limit of one record; it refuses larger ones whatever max_payload says.
+	maxStoredRecord = 32 << 20
+	// recordOverhead is kept free for the subject, the headers that do not vary, and the store's framing.
+	recordOverhead = 4 << 10
+
+	// ackTimeout is how long an acknowledgement may take. A disk that hiccups for seconds is waited for; a write error is
+	// found out sooner, for it is asked for every ackCheck.
+	ackTimeout = 20 * time.Second
+	ackCheck   = 250 * time.Millisecond
+
+	// cancelGrace is how long the one publish under way is still waited for when the caller gives up, so that a shutdown
+	// leaves nothing unknown.
+	cancelGrace = time.Second
+
+	// conflictPause is the pause before asking again about an event that another relay is just storing.
+	conflictPause = 20 * time.Millisecond
+)
+
+// Origin is where an event came from: the journal's id, the record's index in it, and the item's number in the record.
+type Origin struct {
+	Journal string
+	Record  uint64
+	Item    int
+}
+
+// Record is one event to append.
+type Record struct {
+	ID          string // a second one with the same ID is refused within the duplicate window
+	Source      string
+	Type        string // dotted
+	OrderingKey string // events with the same key share a partition
+	Time        time.Time
+	Origin      Origin
+	Data        []byte // not changed, and not kept after Append returns
+}
+
+// Appended is what Append did.
+type Appended struct {
+	Stored     int    // records stored now
+	Duplicates int    // records the log had already, within its duplicate window, or that came twice
+	Last       uint64 // the highest sequence at which a record of this step lies; 0 if none
+}
+
+// Append stores the records in their order, in one step: a few one by one, many as atomic batches of at most 1000 records and
+// 8 MiB. When it returns without an error all of them are durable.
+//
+// With ErrTooLarge nothing was stored. With any other error a part of them, from the first one on and without a gap, may have
+// been; Position tells how far it got, and the caller goes on from there. Nothing of a step that ended in an error is stored
+// later in front of, or between, what is appended next: the embedded server is then restarted, and with a URL the one publish
+// or batch that may still be on its way holds exactly the records that come next, so that one of the two is refused as a
+// duplicate.
+//
+// When ctx ends, the publish under way is still waited for, a second at most.
+func (l *Log) Append(ctx context.Context, records []Record) (Appended, error) {
+	var done Appended
+	if len(records) == 0 {
+		return done, nil
+	}
+	select {
+	case l.appending <- struct{}{}:
+		defer func() { <-l.appending }()
+	case <-ctx.Done():
+		return done, fmt.Errorf("append: %w", context.Cause(ctx))
+	case <-l.ctx.Done():
+		return done, fmt.Errorf("append: %w", ErrClosed)
+	}
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		return done, fmt.Errorf("append: %w", ErrClosed)
+	}
+	l.work.Add(1)
+	l.mu.Unlock()
+	defer l.work.Done()
+
+	ctx, stop := l.scope(ctx)
+	defer stop()
+	k, err := l.link(ctx)
+	if err != nil {
+		return done, fmt.Errorf("append: %w", err)
+	}
+	msgs, err := k.messages(records)
+	if err != nil {
+		return done, fmt.Errorf("append: %w", err)
+	}
+	done.Duplicates = len(records) - len(msgs)
+	// One publish or one batch at a time, each awaited: so whatever goes wrong, what is stored is the beginning of the step.
+	for len(msgs) > 0 && err == nil {
+		if err = context.Cause(ctx); err != nil {
+			break
+		}
+		n := 1
+		if b := batchLen(msgs); b >= minBatch {
+			n, err = l.publishBatch(ctx, k, msgs[:b], &done)
+		} else {
+			err = l.publish(ctx, k, msgs[0], &done)
+		}
+		msgs = msgs[n:]
+	}
+	if err != nil {
+		return done, fmt.Errorf("append: %w", l.wrap(ctx, err))
+	}
+	return done, nil
+}
+
+// messages turns records into messages. A record whose ID stood earlier in the step is left out: one such would have the
+// server refuse a whole batch.
+func (k *link) messages(records []Record) ([]*nats.Msg, error) {
+	msgs := make([]*nats.Msg, 0, len(records))
+	seen := make(map[string]struct{}, len(records))
+	for i := range records {
+		r := &records[i]
+		if r.ID == "" {
+			return nil, fmt.Errorf("record %d has no id", i)
+		}
+		if _, twice := seen[r.ID]; twice {
+			continue
+		}
+		seen[r.ID] = struct{}{}
+		if size := len(r.Data) + len(r.ID) + len(r.Origin.Journal); size > k.maxRecord {
+			return nil, fmt.Errorf("%w: %s has %d bytes, at most %d fit", ErrTooLarge, r.ID, size, k.maxRecord)
+		}
+		h := nats.Header{
+			headerID:      {r.ID},
+			headerJournal: {r.Origin.Journal},
+			headerRecord:  {strconv.FormatUint(r.Origin.Record, 10)},
+			headerItem:    {strconv.Itoa(r.Origin.Item)},
+		}
+		if !r.Time.IsZero() {
+			h[headerReceived] = []string{strconv.FormatInt(r.Time.UnixNano(), 10)}
+		}
+		msgs = append(msgs, &nats.Msg{Subject: subject(r), Header: h, Data: r.Data})
+	}
+	return msgs, nil
+}
+
+// batchLen is how many of the messages, from the first on, go into one batch.
+func batchLen(msgs []*nats.Msg) int {
+	bytes := 0
+	for i, m := range msgs[:min(len(msgs), maxBatch)] {
+		if bytes += len(m.Data); bytes > maxBatchBytes {
+			return i
+		}
+	}
+	return min(len(msgs), maxBatch)
+}
+
+// publish stores one message and waits for it.
+func (l *Log) publish(ctx context.Context, k *link, m *nats.Msg, done *Appended) error {
+	for {
+		ack, err := l.await(ctx, k, m)
+		if err != nil {
+			return err
+		}
+		if ack.code() == server.JSStreamDuplicateMessageConflict {
+			// Another relay is storing the same event, and whether it will be stored is not settled yet.
+			select {
+			case <-time.After(conflictPause):
+				continue
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		}
+		if err := l.accept(k, ack); err != nil {
+			return err
+		}
+		if ack.Duplicate {
+			done.Duplicates++
+		} else {
+			done.Stored++
+		}
+		done.Last = max(done.Last, ack.Seq)
+		return nil
+	}
+}
+
+// publishBatch stores all of the messages or none, and waits. A batch that is refused before anything of it is stored, for a
+// duplicate above all, is sent one by one. It returns how many messages it is done with.
+func (l *Log) publishBatch(ctx context.Context, k *link, msgs []*nats.Msg, done *Appended) (int, error) {
+	name := l.names.next()
+	last := len(msgs) - 1
+	// The server stages what comes without asking back; only the last message, which commits, is answered, for all of them.
+	for i, m := range msgs {
+		m.Header[headerBatchID] = []string{name}
+		m.Header[headerBatchSeq] = []string{strconv.Itoa(i + 1)}
+		if i == last {
+			m.Header[headerBatchCommit] = []string{"1"}
+		} else if err := k.pub.PublishMsg(m); err != nil {
+			l.fault(k, err)
+			return 0, err
+		}
+	}
+	ack, err := l.await(ctx, k, msgs[last])
+	if err != nil {
+		return 0, err
+	}
+	switch ack.code() {
+	case server.JSAtomicPublishContainsDuplicateMessageErr, server.JSStreamDuplicateMessageConflict,
+		server.JSAtomicPublishTooLargeBatchErrF, server.JSAtomicPublishTooManyInflight:
+		for i, m := range msgs {
+			delete(m.Header, headerBatchID)
+			delete(m.Header, headerBatchSeq)
+			delete(m.Header, headerBatchCommit)
+			if err := context.Cause(ctx); err != nil {
+				return i, err
+			}
+			if err := l.publish(ctx, k, m, done); err != nil {
+				return i, err
+			}
+		}
+		return len(msgs), nil
+	}
+	if err := l.accept(k, ack); err != nil {
+		return 0, err
+	}
+	done.Stored += len(msgs)
+	done.Last = max(done.Last, ack.Seq)
+	return len(msgs), nil
+}
+
+// puback is the server's answer to a publish or to the end of a batch.
+type puback struct {
+	Error     *apiError `json:"error"`
+	Seq       uint64    `json:"seq"`
+	Duplicate bool      `json:"duplicate"`
+}
+
+// apiError is how JetStream refuses.
+type apiError struct {
+	ErrCode     server.ErrorIdentifier `json:"err_code"`
+	Description string                 `json:"description"`
+}
+
+func (a *puback) code() server.ErrorIdentifier {
+	if a.Error == nil {
+		return 0
+	}
+	return a.Error.ErrCode
+}
+
+// await publishes m and waits for the answer. Without one it is unknown whether m was stored, or will be; then the link is
+// given up, which settles it.
+func (l *Log) await(ctx context.Context, k *link, m *nats.Msg) (*puback, error) {
+	m.Reply = k.replies + l.names.next()
+	err := k.pub.PublishMsg(m)
+	// One wait is short, so that between two of them all the reasons to stop waiting get their turn.
+	began, canceled := time.Now(), time.Time{}
+	for err == nil {
+		var reply *nats.Msg
+		reply, err = k.acks.NextMsg(ackCheck)
+		switch {
+		case err == nil && reply.Subject != m.Reply:
+			// Nothing answers twice, and what is given up takes its link along. But an answer to something else, believed,
+			// would be an event lost.
+		case err == nil:
+			var ack puback
+			if err = json.Unmarshal(reply.Data, &ack); err == nil {
+				return &ack, nil
+			}
+			err = fmt.Errorf("answer %q %s: %w", reply.Data, reply.Header.Get("Status"), err) // 503: nobody holds the stream
+		case !errors.Is(err, nats.ErrTimeout):
+		case k.damage() != nil: // the server does not answer a publish that it could not store
+			err = k.damage()
+		case ctx.Err() != nil && canceled.IsZero():
+			canceled, err = time.Now(), nil
+		case ctx.Err() != nil && time.Since(canceled) > cancelGrace:
+			err = context.Cause(ctx)
+		case time.Since(began) < ackTimeout:
+			err = nil
+		}
+	}
+	l.fault(k, fmt.Errorf("publish: %w", err))
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	return nil, fmt.Errorf("%w: publish: %w", ErrUnavailable, err)
+}
+
+// accept completes an acknowledged write, and makes of a refusal an error. The order matters: first the folder is synced, then
+// the acknowledgement is recorded, and only then does the caller hear of it.
+func (l *Log) accept(k *link, ack *puback) error {
+	if ack.Error != nil {
+		err := fmt.Errorf("%w: %s (%d)", ErrUnavailable, ack.Error.Description, ack.Error.ErrCode)
+		// What is refused here is refused for a disk or a limit, and stays refused in an embedded server that met an error.
+		l.fault(k, err)
+		return err
+	}
+	if ack.Seq == 0 {
+		err := errors.New("acknowledged without a sequence")
+		l.fault(k, err)
+		return err
+	}
+	if err := k.dir.sync(); err != nil {
+		l.fault(k, err)
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	if ack.Duplicate {
+		return nil
+	}
+	return l.acked.write(l.id, ack.Seq)
+}
+
+// names gives each batch, and each answer, a name that no other relay uses.
+type names struct {
+	prefix string
+	n      uint64
+}
+
+func newNames() names { return names{prefix: newID()} }
+
+func (b *names) next() string {
+	b.n++
+	return b.prefix + "-" + strconv.FormatUint(b.n, 36)
+}

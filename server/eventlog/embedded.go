@@ -1,0 +1,119 @@
+package eventlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+const (
+	// embeddedPayload is the embedded server's max_payload. Its file store refuses records beyond 32 MiB, so more is no use.
+	embeddedPayload = maxStoredRecord
+
+	// embeddedPending is what may wait on one connection before the server cuts it as too slow: many readers share one, and
+	// each has a few MiB under way at most.
+	embeddedPending = 1 << 30
+
+	// embeddedStore is the store's size limit. The journal in front watches the disk; the server's default, three quarters of
+	// what happens to be free, would only be a second and different one.
+	embeddedStore = 1 << 60
+
+	startTimeout = 30 * time.Second
+)
+
+// startServer recovers the store in o.Dir and runs a server on it, without a socket. After an unclean stop the state is rebuilt
+// from the message blocks, which takes as long as reading them. damaged says that the store met a write error since the last
+// acknowledgement at since; what was written then is written anew first.
+func startServer(o Options, log *slog.Logger, damaged bool, since time.Time) (*server.Server, error) {
+	if err := prepareStore(o.Dir, log, damaged, since); err != nil {
+		return nil, err
+	}
+	chat := &serverLog{log: log}
+	srv, err := server.NewServer(&server.Options{
+		ServerName:             "eventrelay",
+		DontListen:             true,
+		NoSigs:                 true,
+		JetStream:              true,
+		StoreDir:               o.Dir,
+		SyncAlways:             true,
+		JetStreamMaxStore:      embeddedStore,
+		DisableJetStreamBanner: true,
+		MaxPayload:             embeddedPayload,
+		MaxPending:             embeddedPending,
+		NoSystemAccount:        true,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("start embedded server: %w", err)
+	}
+	srv.SetLoggerV2(chat, false, false, false)
+	srv.Start()
+	if !srv.ReadyForConnections(startTimeout) || !srv.JetStreamEnabled() {
+		stopServer(srv)
+		return nil, fmt.Errorf("start embedded server in %s: %s", o.Dir, chat.last())
+	}
+	return srv, nil
+}
+
+func stopServer(srv *server.Server) {
+	srv.Shutdown()
+	srv.WaitForShutdown()
+}
+
+// serverDamage asks the server about write errors of the stream and of its own JetStream, which it switches off when the
+// store denies permission.
+func serverDamage(srv *server.Server) error {
+	if !srv.JetStreamEnabled() {
+		return errors.New("jetstream was switched off")
+	}
+	h := srv.Healthz(&server.HealthzOptions{Account: server.DEFAULT_GLOBAL_ACCOUNT, Stream: streamName})
+	if h.Error != "" {
+		return errors.New(h.Error)
+	}
+	return nil
+}
+
+// serverLog hands the server's chatter to slog: at debug, but for errors, which are warnings, because the calls that met them
+// report them again in their own words.
+type serverLog struct {
+	log   *slog.Logger
+	fatal atomic.Pointer[string]
+}
+
+func (s *serverLog) say(level slog.Level, format string, v ...any) {
+	if s.log.Enabled(context.Background(), level) {
+		s.log.Log(context.Background(), level, "nats-server: "+fmt.Sprintf(format, v...))
+	}
+}
+
+func (s *serverLog) Noticef(format string, v ...any) { s.say(slog.LevelDebug, format, v...) }
+func (s *serverLog) Warnf(format string, v ...any)   { s.say(slog.LevelDebug, format, v...) }
+func (s *serverLog) Debugf(format string, v ...any)  { s.say(slog.LevelDebug, format, v...) }
+func (s *serverLog) Tracef(format string, v ...any)  { s.say(slog.LevelDebug, format, v...) }
+
+func (s *serverLog) Errorf(format string, v ...any) {
+	s.remember(format, v...)
+	s.say(slog.LevelWarn, format, v...)
+}
+
+func (s *serverLog) Fatalf(format string, v ...any) {
+	s.remember(format, v...)
+	s.say(slog.LevelError, format, v...)
+}
+
+func (s *serverLog) remember(format string, v ...any) {
+	text := fmt.Sprintf(format, v...)
+	s.fatal.Store(&text)
+}
+
+// last is the latest error the server spoke of; the server itself returns none from its start.
+func (s *serverLog) last() string {
+	if p := s.fatal.Load(); p != nil {
+		return *p
+	}
+	return "it did not become ready"
+}
