@@ -16,9 +16,9 @@ const (
 	// clockSkew is how far the clock of a relay may run ahead of that of the server that stores.
 	clockSkew = 10 * time.Second
 
-	// Position looks back through this many entries first, and through positionGrowth times as many each time after.
-	positionWindow = 64
-	positionGrowth = 8
+	// newest looks back through this many entries first, and through newestGrowth times as many each time after.
+	newestWindow = 64
+	newestGrowth = 8
 )
 
 // Get returns the entry with that sequence, or ErrNotFound.
@@ -79,51 +79,106 @@ func (l *Log) SequenceAt(ctx context.Context, t time.Time) (uint64, error) {
 func (l *Log) Position(ctx context.Context, journalID string) (Origin, bool, error) {
 	ctx, stop := l.scope(ctx)
 	defer stop()
-	o, ok, err := l.position(ctx, journalID)
+	e, ok, err := l.newest(ctx, func(e Entry) bool { return e.Origin.Journal == journalID })
 	if err != nil {
 		return Origin{}, false, fmt.Errorf("find position of journal %s: %w", journalID, l.wrap(ctx, err))
 	}
-	return o, ok, nil
+	return e.Origin, ok, nil
 }
 
-func (l *Log) position(ctx context.Context, journalID string) (Origin, bool, error) {
+// Find returns the entry with that event id, and false if the log has none. It reads headers from the end of the log backwards, so it costs the more the older the
+// event is, and all of them for an id that the log does not have.
+func (l *Log) Find(ctx context.Context, id string) (Entry, bool, error) {
+	ctx, stop := l.scope(ctx)
+	defer stop()
+	header, ok, err := l.newest(ctx, func(e Entry) bool { return e.ID == id })
+	if err != nil {
+		return Entry{}, false, fmt.Errorf("find event %s: %w", id, l.wrap(ctx, err))
+	}
+	if !ok {
+		return Entry{}, false, nil
+	}
+	e, err := l.Get(ctx, header.Sequence)
+	if errors.Is(err, ErrNotFound) { // retention was faster
+		return Entry{}, false, nil
+	}
+	return e, err == nil, err
+}
+
+// RecentIDs returns the ids of the events that were stored from one duplicate window before the newest event of the journal on: those that the log itself could tell
+// from new ones when that journal's relay was last at work, and may have forgotten since.
+func (l *Log) RecentIDs(ctx context.Context, journalID string) (map[string]struct{}, error) {
+	ctx, stop := l.scope(ctx)
+	defer stop()
+	ids, err := l.recentIDs(ctx, journalID)
+	if err != nil {
+		return nil, fmt.Errorf("read recent ids: %w", l.wrap(ctx, err))
+	}
+	return ids, nil
+}
+
+func (l *Log) recentIDs(ctx context.Context, journalID string) (map[string]struct{}, error) {
+	ids := map[string]struct{}{}
+	newest, ok, err := l.newest(ctx, func(e Entry) bool { return e.Origin.Journal == journalID })
+	if err != nil || !ok {
+		return ids, err
+	}
 	k, err := l.link(ctx)
 	if err != nil {
-		return Origin{}, false, err
+		return nil, err
+	}
+	e, err := l.lookup(ctx, k, `{"seq":`+strconv.FormatUint(newest.Sequence, 10)+`}`)
+	if errors.Is(err, ErrNotFound) { // retention was faster, and older ones are gone as well
+		return ids, nil
+	} else if err != nil {
+		return nil, err
 	}
 	st, err := l.state(ctx, k)
 	if err != nil || st.Events == 0 {
-		return Origin{}, false, err
+		return ids, err
 	}
-	e, err := l.lookup(ctx, k, `{"last_by_subj":"`+subjectPrefix+`>"}`)
+	err = l.readUntil(ctx, start{stored: e.stored.Add(-l.opts.DuplicateWindow)}, st.Last, true, func(e Entry, _ error) bool {
+		ids[e.ID] = struct{}{}
+		return true
+	})
+	return ids, err
+}
+
+// newest finds the newest entry that matches; its Data may be missing. It looks at the last entry first, and then at headers, in growing windows from the end.
+func (l *Log) newest(ctx context.Context, match func(Entry) bool) (found Entry, ok bool, err error) {
+	k, err := l.link(ctx)
+	if err != nil {
+		return Entry{}, false, err
+	}
+	st, err := l.state(ctx, k)
+	if err != nil || st.Events == 0 {
+		return Entry{}, false, err
+	}
+	last, err := l.lookup(ctx, k, `{"last_by_subj":"`+subjectPrefix+`>"}`)
 	if err != nil && !errors.Is(err, ErrNotFound) {
-		return Origin{}, false, err
+		return Entry{}, false, err
 	}
-	if err == nil && e.Origin.Journal == journalID {
-		return e.Origin, true, nil
+	if err == nil && match(last) {
+		return last, true, nil
 	}
-	var (
-		origin Origin
-		found  bool
-	)
 	end := st.Last
-	for size := uint64(positionWindow); !found && end >= st.First; size *= positionGrowth {
+	for size := uint64(newestWindow); !ok && end >= st.First; size *= newestGrowth {
 		begin := st.First
 		if end-st.First >= size {
 			begin = end - size + 1
 		}
 		err := l.readUntil(ctx, start{seq: begin}, end, true, func(e Entry, _ error) bool {
-			if e.Origin.Journal == journalID {
-				origin, found = e.Origin, true
+			if match(e) {
+				found, ok = e, true
 			}
 			return true
 		})
 		if err != nil {
-			return Origin{}, false, err
+			return Entry{}, false, err
 		}
 		end = begin - 1
 	}
-	return origin, found, nil
+	return found, ok, nil
 }
 
 // first finds the first entry at or after from and not after last.
@@ -171,6 +226,9 @@ func directAnswer(m *nats.Msg) (Entry, error) {
 		return Entry{}, fmt.Errorf("look up message: %w", err)
 	}
 	e := Entry{Sequence: n, Data: m.Data}
+	if e.stored, err = time.Parse(time.RFC3339Nano, m.Header.Get("Nats-Time-Stamp")); err != nil {
+		return Entry{}, fmt.Errorf("look up message %d: %w", n, err)
+	}
 	e.header(m.Header)
 	return e, nil
 }
@@ -191,7 +249,7 @@ func leaderAnswer(m *nats.Msg) (Entry, error) {
 	case answer.Message == nil:
 		return Entry{}, errors.New("look up message: empty answer")
 	}
-	e := Entry{Sequence: answer.Message.Sequence, Data: answer.Message.Data}
+	e := Entry{Sequence: answer.Message.Sequence, Data: answer.Message.Data, stored: answer.Message.Time}
 	if len(answer.Message.Header) > 0 {
 		h, err := nats.DecodeHeadersMsg(answer.Message.Header)
 		if err != nil {
