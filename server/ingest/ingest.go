@@ -1,0 +1,240 @@
+// Package ingest carries notifications from the journal into the log: one loop, in order, one step at a time.
+//
+// A step translates what waits in the journal and appends its events in one go; the next begins when that is durable. Nothing else is in flight, so order, failure and
+// recovery are plain: every event in the log carries the place in the journal it came from, and after a failure or a restart the loop goes on behind the last one that
+// the log has. A record leaves the journal when the log has all its events.
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	eventrelayv1 "eventrelay/gen/go/eventrelay/v1"
+	"eventrelay/server/eventlog"
+	"eventrelay/server/journal"
+	"eventrelay/server/translate"
+)
+
+const (
+	// maxStepEvents and maxStepBytes bound a step, and with it what is in memory: the log takes that much in one atomic batch. A single record may exceed them.
+	maxStepEvents = 1000
+	maxStepBytes  = 8 << 20
+	// minRetryDelay and maxRetryDelay bound the back-off after a failed step.
+	minRetryDelay = 100 * time.Millisecond
+	maxRetryDelay = 5 * time.Second
+)
+
+// Journal is where notifications wait.
+type Journal interface {
+	ID() string
+	First() uint64
+	Last() uint64
+	Read(ctx context.Context, from uint64) iter.Seq2[journal.Record, error]
+	Wait(ctx context.Context, after uint64) error
+	Trim(through uint64) error
+}
+
+// Log is where events go.
+type Log interface {
+	Append(ctx context.Context, records []eventlog.Record) (eventlog.Appended, error)
+	Position(ctx context.Context, journalID string) (eventlog.Origin, bool, error)
+	RecentIDs(ctx context.Context, journalID string) (map[string]struct{}, error)
+}
+
+// Ingest is the loop. Run may be called once.
+type Ingest struct {
+	journal   Journal
+	log       Log
+	logger    *slog.Logger
+	translate func(translate.Notification) []translate.Event
+	meters    *meters
+
+	// done is the last record whose events are all in the log. Written by the loop only.
+	done atomic.Uint64
+	// next is the place to go on from: the first item of the first record that is not done. Used by the loop only.
+	next place
+	// known holds the ids that were in the log shortly before the loop stopped; it tells the copies among the records that are read again, up to knownThrough.
+	// The log's own window counts back from now and may have forgotten them. Used by the loop only.
+	known        map[string]struct{}
+	knownThrough uint64
+}
+
+// place is an item of a record.
+type place struct {
+	record uint64
+	item   int
+}
+
+// New returns an ingest from the journal to the log. Metrics go to the registerer.
+func New(from Journal, to Log, registerer prometheus.Registerer, logger *slog.Logger) *Ingest {
+	i := &Ingest{journal: from, log: to, logger: logger, translate: translate.Translate}
+	i.meters = newMeters(registerer, i.Lag)
+	return i
+}
+
+// Lag returns how many acknowledged notifications are not in the log yet.
+func (i *Ingest) Lag() uint64 {
+	last, done := i.journal.Last(), i.done.Load()
+	if last < done {
+		return 0
+	}
+	return last - done
+}
+
+// Run carries notifications over until ctx ends or the journal is closed. A step that fails is tried again from where the log says it is, for as long as it takes; only
+// a log that was replaced by another ends the loop with an error, for then everything has to be opened anew.
+func (i *Ingest) Run(ctx context.Context) error {
+	delay := minRetryDelay
+	recovered := false
+	for ctx.Err() == nil {
+		err := i.advance(ctx, &recovered)
+		if err == nil {
+			delay = minRetryDelay
+			continue
+		}
+		switch {
+		case ctx.Err() != nil || errors.Is(err, journal.ErrClosed):
+			return nil
+		case errors.Is(err, eventlog.ErrReplaced):
+			return err
+		}
+		recovered = false
+		i.meters.failures.Inc()
+		i.logger.Warn("step into the log failed, trying again", "error", err, "in", delay)
+		select {
+		case <-ctx.Done():
+		case <-time.After(delay):
+		}
+		delay = min(2*delay, maxRetryDelay)
+	}
+	return nil
+}
+
+// advance finds the place to go on from, if it is not known, and otherwise takes one step or waits for something to do.
+func (i *Ingest) advance(ctx context.Context, recovered *bool) error {
+	if !*recovered {
+		if err := i.recover(ctx); err != nil {
+			return err
+		}
+		*recovered = true
+	}
+	if i.next.record > i.journal.Last() {
+		return i.journal.Wait(ctx, i.next.record-1)
+	}
+	return i.step(ctx)
+}
+
+// recover reads from the log where to go on.
+func (i *Ingest) recover(ctx context.Context) error {
+	id := i.journal.ID()
+	origin, found, err := i.log.Position(ctx, id)
+	if err != nil {
+		return fmt.Errorf("read the position from the log: %w", err)
+	}
+	i.next = place{record: 1}
+	if found {
+		i.next = place{record: origin.Record, item: origin.Item + 1}
+	}
+	if last := i.journal.Last(); i.next.record > last+1 {
+		i.logger.Error("the log has events of records that the journal no longer has: the journal was damaged or put back",
+			"log_has_record", i.next.record-1, "journal_ends_at", last)
+		i.next = place{record: last + 1}
+	}
+	i.done.Store(i.next.record - 1)
+	if first := i.journal.First(); first > i.next.record {
+		// Records before the first were trimmed, which only happens once the log has them. If it no longer does, nothing here can bring them back.
+		if !found || first > i.next.record+1 {
+			i.logger.Error("the log ends before the journal begins: events in between were lost from the log, or were copies of others",
+				"log_has_record", i.next.record, "journal_begins_at", first)
+		}
+		i.next = place{record: first}
+		i.done.Store(first - 1)
+	}
+	i.known, i.knownThrough = nil, i.journal.Last()
+	if i.knownThrough >= i.next.record {
+		if i.known, err = i.log.RecentIDs(ctx, id); err != nil {
+			return fmt.Errorf("read recent ids from the log: %w", err)
+		}
+	}
+	return nil
+}
+
+// step takes what waits in the journal, up to the bounds of a step, into the log.
+func (i *Ingest) step(ctx context.Context) error {
+	var (
+		events []eventlog.Record
+		bytes  int
+		next   = i.next
+	)
+	for record, err := range i.journal.Read(ctx, next.record) {
+		if errors.Is(err, journal.ErrDamaged) {
+			// The journal has told which; what it held cannot be had back, and the others must not wait for it.
+			i.meters.damaged.Inc()
+			i.logger.Error("record of the journal is damaged, its notification is lost", "record", record.Index, "error", err)
+			next = place{record: record.Index + 1}
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("read the journal from record %d: %w", next.record, err)
+		}
+		if record.Index != next.record {
+			return fmt.Errorf("read the journal: record %d follows, want %d", record.Index, next.record)
+		}
+		made := i.events(record)
+		for item := next.item; item < len(made); item++ {
+			if _, copied := i.known[made[item].ID]; copied {
+				i.meters.duplicates.Inc()
+				continue
+			}
+			events = append(events, eventlog.Record{
+				ID: made[item].ID, Source: record.Source, Type: made[item].Type, OrderingKey: made[item].OrderingKey, Time: record.ReceivedAt,
+				Origin: eventlog.Origin{Journal: i.journal.ID(), Record: record.Index, Item: item}, Data: made[item].Data,
+			})
+			bytes += len(made[item].Data)
+		}
+		next = place{record: record.Index + 1}
+		if len(events) >= maxStepEvents || bytes >= maxStepBytes {
+			break
+		}
+	}
+	if len(events) > 0 {
+		appended, err := i.log.Append(ctx, events)
+		if err != nil {
+			return fmt.Errorf("append the events of records %d to %d: %w", i.next.record, next.record-1, err)
+		}
+		i.meters.appended.Add(float64(appended.Stored))
+		i.meters.duplicates.Add(float64(appended.Duplicates))
+	}
+	i.next = next
+	i.done.Store(next.record - 1)
+	if i.knownThrough < next.record {
+		i.known = nil
+	}
+	if err := i.journal.Trim(next.record - 1); err != nil {
+		// The log has the events; records that stay cost room only, and the next trim takes them along.
+		i.meters.failures.Inc()
+		i.logger.Warn("trim of the journal failed", "through", next.record-1, "error", err)
+	}
+	return nil
+}
+
+// events translates a record. What the translation cannot survive is stored whole, as one unknown event, so that nothing behind it has to wait.
+func (i *Ingest) events(record journal.Record) (events []translate.Event) {
+	n := translate.Notification{Source: record.Source, Provider: eventrelayv1.Provider(record.Provider), ReceivedAt: record.ReceivedAt, Body: record.Body}
+	defer func() {
+		if p := recover(); p != nil {
+			i.meters.panics.Inc()
+			i.logger.Error("translation panicked, the notification is stored as one unknown event", "source", record.Source, "record", record.Index, "panic", p, "stack", string(debug.Stack()))
+			events = []translate.Event{translate.Unknown(n)}
+		}
+	}()
+	return i.translate(n)
+}
