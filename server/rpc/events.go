@@ -1,0 +1,248 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"google.golang.org/genproto/googleapis/api/httpbody"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+
+	eventrelayv1 "eventrelay/gen/go/eventrelay/v1"
+	"eventrelay/server/eventlog"
+	"eventrelay/server/filter"
+	"eventrelay/server/hub"
+)
+
+const (
+	// maxEventBytes is the size above which an event is sent without `raw`: stock clients accept messages of 4 MiB, and the response around it needs room.
+	maxEventBytes = 3 << 20
+	// rawChunkBytes is the size of one part of GetEventRaw.
+	rawChunkBytes = 1 << 20
+	// maxPageBytes is where a page of ListEvents ends early.
+	maxPageBytes = 2 << 20
+	// maxSearch is how long ListEvents looks for events before it returns what it has.
+	maxSearch = time.Second
+	// listWindow is how many entries ListEvents reads at a time when it goes backwards.
+	listWindow = 256
+)
+
+// EventService serves eventrelay.v1.EventService.
+type EventService struct {
+	eventrelayv1.UnimplementedEventServiceServer
+	log    *eventlog.Log
+	hub    *hub.Hub
+	logger *slog.Logger
+	meters *meters
+}
+
+// NewEventService returns the service over the log and the hub that follows it.
+func NewEventService(log *eventlog.Log, bell *hub.Hub, metrics Registerer, logger *slog.Logger) *EventService {
+	return &EventService{log: log, hub: bell, logger: logger, meters: newMeters(metrics)}
+}
+
+// decode makes the event that clients see of one that the log holds.
+func (s *EventService) decode(sequence uint64, data []byte, view eventrelayv1.EventView) (*eventrelayv1.Event, error) {
+	event := &eventrelayv1.Event{}
+	if err := proto.Unmarshal(data, event); err != nil {
+		return nil, fmt.Errorf("decode event %d of the log: %w", sequence, err)
+	}
+	event.Sequence = sequence
+	event.Cursor = cursor(s.log.ID(), sequence)
+	switch view {
+	case eventrelayv1.EventView_EVENT_VIEW_TYPED:
+		event.Raw = nil
+	case eventrelayv1.EventView_EVENT_VIEW_RAW:
+		event.Payload = nil
+	}
+	if len(data) > maxEventBytes && len(event.GetRaw()) > 0 {
+		event.Raw, event.RawOmitted = nil, true
+	}
+	return event, nil
+}
+
+// matches reports whether the filter wants an event. One on which it fails is not wanted, and counted.
+func (s *EventService) matches(f *filter.Filter, event *eventrelayv1.Event) bool {
+	wanted, err := f.Match(event)
+	if err != nil {
+		s.meters.filterErrors.Inc()
+		return false
+	}
+	return wanted
+}
+
+// GetEvent returns one event, or EVENT_NOT_INDEXED.
+func (s *EventService) GetEvent(ctx context.Context, req *eventrelayv1.GetEventRequest) (*eventrelayv1.Event, error) {
+	entry, err := s.find(ctx, req.GetId())
+	if err != nil {
+		return nil, err
+	}
+	return s.decode(entry.Sequence, entry.Data, req.GetView())
+}
+
+// GetEventRaw streams the JSON of one event in parts.
+func (s *EventService) GetEventRaw(req *eventrelayv1.GetEventRawRequest, stream grpc.ServerStreamingServer[httpbody.HttpBody]) error {
+	entry, err := s.find(stream.Context(), req.GetId())
+	if err != nil {
+		return err
+	}
+	event := &eventrelayv1.Event{}
+	if err := proto.Unmarshal(entry.Data, event); err != nil {
+		return fmt.Errorf("decode event %d of the log: %w", entry.Sequence, err)
+	}
+	for raw := event.GetRaw(); len(raw) > 0; {
+		part := raw[:min(len(raw), rawChunkBytes)]
+		if err := stream.Send(&httpbody.HttpBody{ContentType: "application/json", Data: part}); err != nil {
+			return err
+		}
+		raw = raw[len(part):]
+	}
+	return nil
+}
+
+// find returns the entry of an event id.
+func (s *EventService) find(ctx context.Context, id string) (eventlog.Entry, error) {
+	entry, ok, err := s.log.Find(ctx, id)
+	if err != nil {
+		return eventlog.Entry{}, fmt.Errorf("find event %s: %w", id, err)
+	}
+	if !ok {
+		return eventlog.Entry{}, &notFoundError{reason: eventrelayv1.ErrorReason_ERROR_REASON_EVENT_NOT_INDEXED, key: "id", name: id, hint: ": it never was, or it is no longer kept"}
+	}
+	return entry, nil
+}
+
+// ListEvents returns a page of events.
+func (s *EventService) ListEvents(ctx context.Context, req *eventrelayv1.ListEventsRequest) (*eventrelayv1.ListEventsResponse, error) {
+	wanted, err := filter.Compile(req.GetFilter())
+	if err != nil {
+		return nil, err
+	}
+	state, err := s.log.State(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read state of the log: %w", err)
+	}
+	descending := req.GetOrderBy() == "sequence desc"
+	order := "asc"
+	position := state.First - 1 // ascending: everything up to here is done
+	if descending {
+		order = "desc"
+		position = state.Last + 1 // descending: everything from here on is done
+	}
+	scope := listScope(req.GetFilter(), order)
+	if req.GetPageToken() != "" {
+		t, err := decodeToken(pageToken, s.log.ID(), req.GetPageToken())
+		switch {
+		case errors.Is(err, errCursorMalformed), err == nil && t.scope != scope:
+			return nil, errPageTokenInvalid
+		case err != nil:
+			return nil, err
+		}
+		position = t.sequence
+	}
+	p := &page{service: s, filter: wanted, view: req.GetView(), room: pageSize(req.GetPageSize()), until: time.Now().Add(maxSearch), position: position}
+	if descending {
+		err = p.backward(ctx, state.First)
+	} else {
+		err = p.forward(ctx, state.Last)
+	}
+	if err != nil {
+		return nil, err
+	}
+	resp := &eventrelayv1.ListEventsResponse{Events: p.events}
+	if p.more {
+		resp.NextPageToken = token{kind: pageToken, sequence: p.position, scope: scope}.encode(s.log.ID())
+	}
+	return resp, nil
+}
+
+// page is a page of events in the making.
+type page struct {
+	service *EventService
+	filter  *filter.Filter
+	view    eventrelayv1.EventView
+	// room is how many events the page takes at most.
+	room  int
+	until time.Time
+	bytes int
+
+	events []*eventrelayv1.Event
+	// position is how far the page has come, in its direction.
+	position uint64
+	// more is set when the page ended before the list did.
+	more bool
+}
+
+// add takes an entry if the filter wants it. It returns false, and leaves the position where it was, when the page is full.
+func (p *page) add(entry hub.Entry) (bool, error) {
+	if len(p.events) == p.room || p.bytes >= maxPageBytes || time.Now().After(p.until) {
+		p.more = true
+		return false, nil
+	}
+	event, err := p.service.decode(entry.Sequence, entry.Data, eventrelayv1.EventView_EVENT_VIEW_FULL)
+	if err != nil {
+		return false, err
+	}
+	if p.service.matches(p.filter, event) {
+		if p.view > eventrelayv1.EventView_EVENT_VIEW_FULL {
+			if event, err = p.service.decode(entry.Sequence, entry.Data, p.view); err != nil {
+				return false, err
+			}
+		}
+		size := proto.Size(event)
+		if len(p.events) > 0 && p.bytes+size > maxPageBytes {
+			p.more = true
+			return false, nil
+		}
+		p.events = append(p.events, event)
+		p.bytes += size
+	}
+	p.position = entry.Sequence
+	return true, nil
+}
+
+// forward fills the page from the position up to `last`.
+func (p *page) forward(ctx context.Context, last uint64) error {
+	for entry, err := range p.service.hub.Read(ctx, p.position) {
+		if err != nil {
+			return fmt.Errorf("read the log behind %d: %w", p.position, err)
+		}
+		if entry.Sequence > last {
+			return nil
+		}
+		if ok, err := p.add(entry); !ok {
+			return err
+		}
+	}
+	return nil
+}
+
+// backward fills the page from the position down to `first`, window by window.
+func (p *page) backward(ctx context.Context, first uint64) error {
+	for p.position > first {
+		from := first
+		if p.position > first+listWindow {
+			from = p.position - listWindow
+		}
+		var window []hub.Entry
+		for entry, err := range p.service.hub.Read(ctx, from-1) {
+			if err != nil {
+				return fmt.Errorf("read the log behind %d: %w", from-1, err)
+			}
+			if entry.Sequence >= p.position {
+				break
+			}
+			window = append(window, entry)
+		}
+		for i := len(window) - 1; i >= 0; i-- {
+			if ok, err := p.add(window[i]); !ok {
+				return err
+			}
+		}
+		p.position = from
+	}
+	return nil
+}

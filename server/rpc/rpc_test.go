@@ -1,0 +1,605 @@
+package rpc
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"iter"
+	"log/slog"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/health"
+	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/test/bufconn"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	eventrelayv1 "eventrelay/gen/go/eventrelay/v1"
+	whatsappv1 "eventrelay/gen/go/whatsapp/webhooks/v1"
+	"eventrelay/server/eventlog"
+	"eventrelay/server/hub"
+)
+
+// began is when the first event of a test was received; event n was received n seconds later.
+var began = time.Date(2026, 11, 21, 8, 0, 0, 0, time.UTC)
+
+// relay is the real log, hub and gRPC server in memory.
+type relay struct {
+	t      *testing.T
+	log    *eventlog.Log
+	hub    *hub.Hub
+	events eventrelayv1.EventServiceClient
+	n      int
+}
+
+type tail struct{ log *eventlog.Log }
+
+func (l tail) Read(ctx context.Context, from uint64) iter.Seq2[hub.Entry, error] {
+	return entries(l.log.Read(ctx, from))
+}
+
+func (l tail) Tail(ctx context.Context, after uint64) iter.Seq2[hub.Entry, error] {
+	return entries(l.log.Tail(ctx, after))
+}
+
+func entries(from iter.Seq2[eventlog.Entry, error]) iter.Seq2[hub.Entry, error] {
+	return func(yield func(hub.Entry, error) bool) {
+		for e, err := range from {
+			if !yield(hub.Entry{Sequence: e.Sequence, Data: e.Data}, err) {
+				return
+			}
+		}
+	}
+}
+
+func newRelay(t *testing.T, options eventlog.Options) *relay {
+	t.Helper()
+	options.Dir = t.TempDir()
+	log, err := eventlog.Open(t.Context(), options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	quiet := slog.New(slog.DiscardHandler)
+	bell := hub.New(tail{log}, 0, quiet)
+	server, err := NewServer(Services{
+		Events:  NewEventService(log, bell, prometheus.NewRegistry(), quiet),
+		Sources: NewSourceService(fakeSources{}),
+		Health:  health.NewServer(),
+	}, quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener := bufconn.Listen(1 << 20)
+	conn, err := grpc.NewClient("passthrough:///relay",
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }),
+		grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	following, stop := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { bell.Run(following) })
+	running.Go(func() { server.Serve(listener) })
+	t.Cleanup(func() {
+		conn.Close()
+		bell.Close()
+		server.Stop()
+		stop()
+		running.Wait()
+		if err := log.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return &relay{t: t, log: log, hub: bell, events: eventrelayv1.NewEventServiceClient(conn)}
+}
+
+type fakeSources struct{}
+
+func (fakeSources) Get(name string) (*eventrelayv1.Source, bool) {
+	if name != "sources/shop" {
+		return nil, false
+	}
+	return &eventrelayv1.Source{Name: name}, true
+}
+
+func (fakeSources) List() []*eventrelayv1.Source {
+	return []*eventrelayv1.Source{{Name: "sources/a"}, {Name: "sources/b"}, {Name: "sources/c"}}
+}
+
+// id is the id of the nth event.
+func id(n int) string {
+	return strings.Repeat("a", 16) + strings.Map(func(r rune) rune { return 'b' + r - '0' }, fmt.Sprintf("%010d", n))
+}
+
+// append appends texts as events, in one step.
+func (r *relay) append(texts ...string) {
+	r.t.Helper()
+	var records []eventlog.Record
+	for _, text := range texts {
+		r.n++
+		received := began.Add(time.Duration(r.n) * time.Second)
+		event := &eventrelayv1.Event{
+			Id: id(r.n), Type: "meta.whatsapp_business_account.messages.message", ReceivedAt: timestamppb.New(received),
+			Payload: &eventrelayv1.Event_Message{Message: &whatsappv1.Message{Text: &whatsappv1.Text{Body: proto.String(text[:min(len(text), 100)])}}},
+			Raw:     []byte(text),
+		}
+		data, err := proto.Marshal(event)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		records = append(records, eventlog.Record{
+			ID: event.GetId(), Source: "shop", Type: event.GetType(), OrderingKey: "k", Time: received,
+			Origin: eventlog.Origin{Journal: "j", Record: uint64(r.n)}, Data: data,
+		})
+	}
+	if _, err := r.log.Append(r.t.Context(), records); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// numbers makes the texts of events from..to.
+func numbers(from, to int) (texts []string) {
+	for n := from; n <= to; n++ {
+		texts = append(texts, fmt.Sprint(n))
+	}
+	return texts
+}
+
+// subscription is a stream that is being read.
+type subscription struct {
+	t      *testing.T
+	stream grpc.ServerStreamingClient[eventrelayv1.SubscribeResponse]
+	cancel context.CancelFunc
+	// last is the newest response.
+	last *eventrelayv1.SubscribeResponse
+}
+
+func (r *relay) subscribe(req *eventrelayv1.SubscribeRequest) *subscription {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(r.t.Context(), time.Minute)
+	r.t.Cleanup(cancel)
+	stream, err := r.events.Subscribe(ctx, req)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return &subscription{t: r.t, stream: stream, cancel: cancel}
+}
+
+func (s *subscription) next() *eventrelayv1.SubscribeResponse {
+	s.t.Helper()
+	resp, err := s.stream.Recv()
+	if err != nil {
+		s.t.Fatalf("stream ended: %v", err)
+	}
+	s.last = resp
+	return resp
+}
+
+// read reads until n events have come.
+func (s *subscription) read(n int) (events []*eventrelayv1.Event) {
+	s.t.Helper()
+	for len(events) < n {
+		events = append(events, s.next().GetEvents()...)
+	}
+	return events
+}
+
+// failure is the error that the stream ends with.
+func (s *subscription) failure() error {
+	for {
+		resp, err := s.stream.Recv()
+		if err != nil {
+			return err
+		}
+		s.last = resp
+	}
+}
+
+func bodies(events []*eventrelayv1.Event) (texts []string) {
+	for _, e := range events {
+		texts = append(texts, e.GetMessage().GetText().GetBody())
+	}
+	return texts
+}
+
+// wantReason checks code and reason of an error, and returns the metadata of its ErrorInfo.
+func wantReason(t *testing.T, err error, code codes.Code, reason string) map[string]string {
+	t.Helper()
+	if status.Code(err) != code {
+		t.Errorf("error %v, want code %v", err, code)
+	}
+	for _, detail := range status.Convert(err).Details() {
+		if info, ok := detail.(*errdetails.ErrorInfo); ok {
+			if info.GetReason() != reason || info.GetDomain() != "eventrelay" {
+				t.Errorf("reason %s of %s, want %s of eventrelay", info.GetReason(), info.GetDomain(), reason)
+			}
+			return info.GetMetadata()
+		}
+	}
+	t.Errorf("error %v has no ErrorInfo, want reason %s", err, reason)
+	return nil
+}
+
+var earliest = &eventrelayv1.SubscribeRequest_StartFrom{StartFrom: eventrelayv1.StartFrom_START_FROM_EARLIEST}
+
+func TestTheFirstResponseComesAtOnceWithTheStartCursor(t *testing.T) {
+	r := newRelay(t, eventlog.Options{})
+	r.append("before")
+	s := r.subscribe(&eventrelayv1.SubscribeRequest{})
+	first := s.next()
+	if len(first.GetEvents()) != 0 || first.GetCursor() == "" {
+		t.Fatalf("first response %v, want a cursor without events", first)
+	}
+	s.cancel()
+	r.append("missed meanwhile")
+	again := r.subscribe(&eventrelayv1.SubscribeRequest{Start: &eventrelayv1.SubscribeRequest_Cursor{Cursor: first.GetCursor()}})
+	if got := bodies(again.read(1)); !slices.Equal(got, []string{"missed meanwhile"}) {
+		t.Errorf("read %v", got)
+	}
+}
+
+func TestAStreamServesPastAndPresentInOrderWithoutAGap(t *testing.T) {
+	r := newRelay(t, eventlog.Options{})
+	const total = 400
+	r.append(numbers(1, 100)...)
+	s := r.subscribe(&eventrelayv1.SubscribeRequest{Start: earliest})
+	for n := 101; n <= total; n += 3 {
+		r.append(numbers(n, n+2)...)
+	}
+	events := s.read(total)
+	if got := bodies(events)[:total]; !slices.Equal(got, numbers(1, total)) {
+		t.Errorf("read %v", got)
+	}
+	for i, e := range events {
+		if e.GetSequence() != uint64(i+1) || e.GetCursor() == "" {
+			t.Fatalf("event %d has sequence %d and cursor %q", i, e.GetSequence(), e.GetCursor())
+		}
+	}
+	if s.last.GetCursor() != events[len(events)-1].GetCursor() || s.last.GetBacklog() != 0 {
+		t.Errorf("the last response says %q and backlog %d", s.last.GetCursor(), s.last.GetBacklog())
+	}
+}
+
+func TestAnyCursorBringsBackExactlyWhatLiesBehindIt(t *testing.T) {
+	r := newRelay(t, eventlog.Options{})
+	r.append(numbers(1, 20)...)
+	for i, e := range r.subscribe(&eventrelayv1.SubscribeRequest{Start: earliest}).read(20)[:19] {
+		s := r.subscribe(&eventrelayv1.SubscribeRequest{Start: &eventrelayv1.SubscribeRequest_Cursor{Cursor: e.GetCursor()}})
+		if got := bodies(s.read(19 - i)); !slices.Equal(got, numbers(i+2, 20)) {
+			t.Errorf("behind event %d: %v", i+1, got)
+		}
+		s.cancel()
+	}
+}
+
+func TestAStreamStartsAtTheFirstEventReceivedAtATime(t *testing.T) {
+	r := newRelay(t, eventlog.Options{})
+	r.append(numbers(1, 10)...)
+	for _, c := range []struct {
+		at   time.Time
+		want int
+	}{{began, 1}, {began.Add(4 * time.Second), 4}, {began.Add(4*time.Second + 1), 5}} {
+		s := r.subscribe(&eventrelayv1.SubscribeRequest{Start: &eventrelayv1.SubscribeRequest_StartTime{StartTime: timestamppb.New(c.at)}})
+		if got := bodies(s.read(11 - c.want)); !slices.Equal(got, numbers(c.want, 10)) {
+			t.Errorf("at %s: %v", c.at, got)
+		}
+		s.cancel()
+	}
+	s := r.subscribe(&eventrelayv1.SubscribeRequest{Start: &eventrelayv1.SubscribeRequest_StartTime{StartTime: timestamppb.New(began.Add(time.Hour))}})
+	s.next()
+	r.append("later")
+	if got := bodies(s.read(1)); got[0] != "later" {
+		t.Errorf("behind the end: %v", got)
+	}
+}
+
+func TestACheckpointMovesPastWhatDoesNotMatchAndIsNeverAheadOfDelivery(t *testing.T) {
+	r := newRelay(t, eventlog.Options{})
+	s := r.subscribe(&eventrelayv1.SubscribeRequest{
+		Filter: `event.message.text.body.endsWith("7")`, CheckpointInterval: durationpb.New(100 * time.Millisecond),
+	})
+	s.next()
+	var appending sync.WaitGroup
+	appending.Go(func() {
+		for n := range 50 {
+			r.append(numbers(n*10+1, n*10+10)...)
+		}
+	})
+	// What a checkpoint covers must have been delivered, so each one is compared with what has come until then.
+	delivered := map[string]bool{}
+	for checked := false; !checked; {
+		resp := s.next()
+		for _, e := range resp.GetEvents() {
+			delivered[e.GetMessage().GetText().GetBody()] = true
+		}
+		at, err := decodeToken(cursorToken, r.log.ID(), resp.GetCursor())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for n := uint64(7); n <= at.sequence; n += 10 {
+			if !delivered[fmt.Sprint(n)] {
+				t.Fatalf("cursor at %d, but %d was not delivered", at.sequence, n)
+			}
+		}
+		checked = at.sequence == 500 // 498 to 500 do not match: only a checkpoint can say so
+	}
+	appending.Wait()
+	if len(delivered) != 50 {
+		t.Errorf("%d events delivered, want 50", len(delivered))
+	}
+}
+
+func TestASlowReaderDelaysNobodyAndLosesNothing(t *testing.T) {
+	r := newRelay(t, eventlog.Options{})
+	slow := r.subscribe(&eventrelayv1.SubscribeRequest{Start: earliest})
+	fast := r.subscribe(&eventrelayv1.SubscribeRequest{Start: earliest})
+	big := strings.Repeat("x", 100<<10)
+	const total = 200 // 20 MB: more than any window between server and client holds
+	for n := range total {
+		r.append(fmt.Sprint(n+1) + " " + big)
+		fast.read(1)
+	}
+	events := slow.read(total)
+	for i, e := range events {
+		if e.GetSequence() != uint64(i+1) {
+			t.Fatalf("slow reader: event %d has sequence %d", i, e.GetSequence())
+		}
+	}
+}
+
+func TestALaggingReaderGetsLargerResponsesWithinItsBounds(t *testing.T) {
+	r := newRelay(t, eventlog.Options{})
+	r.append(numbers(1, 100)...)
+	s := r.subscribe(&eventrelayv1.SubscribeRequest{Start: earliest})
+	s.next()
+	if got := len(s.next().GetEvents()); got != 100 {
+		t.Errorf("%d events in a response, want all 100 that wait", got)
+	}
+	s = r.subscribe(&eventrelayv1.SubscribeRequest{Start: earliest, MaxEvents: 30})
+	s.next()
+	for _, want := range []int{30, 30, 30, 10} {
+		if got := len(s.next().GetEvents()); got != want {
+			t.Errorf("%d events in a response, want %d", got, want)
+		}
+	}
+	s = r.subscribe(&eventrelayv1.SubscribeRequest{Start: earliest, MaxBytes: 500})
+	s.next()
+	for read := 0; read < 100; {
+		resp := s.next()
+		size := 0
+		for _, e := range resp.GetEvents() {
+			size += proto.Size(e)
+		}
+		if size > 500 {
+			t.Fatalf("%d bytes of events in a response, want at most 500", size)
+		}
+		read += len(resp.GetEvents())
+	}
+}
+
+func TestACursorThatRetentionOvertookIsReportedWithTheEarliest(t *testing.T) {
+	r := newRelay(t, eventlog.Options{MaxEvents: 10})
+	r.append("1")
+	old := r.subscribe(&eventrelayv1.SubscribeRequest{Start: earliest}).read(1)[0].GetCursor()
+	for n := 2; n <= 30; n++ {
+		r.append(fmt.Sprint(n))
+	}
+	err := r.subscribe(&eventrelayv1.SubscribeRequest{Start: &eventrelayv1.SubscribeRequest_Cursor{Cursor: old}}).failure()
+	from := wantReason(t, err, codes.OutOfRange, "CURSOR_EXPIRED")["earliest_cursor"]
+	s := r.subscribe(&eventrelayv1.SubscribeRequest{Start: &eventrelayv1.SubscribeRequest_Cursor{Cursor: from}})
+	if got := bodies(s.read(10)); !slices.Equal(got, numbers(21, 30)) {
+		t.Errorf("from the earliest cursor: %v", got)
+	}
+}
+
+func TestAReaderThatRetentionOvertakesIsToldAndSkipsNothing(t *testing.T) {
+	r := newRelay(t, eventlog.Options{MaxEvents: 20})
+	s := r.subscribe(&eventrelayv1.SubscribeRequest{MaxEvents: 1})
+	s.next()
+	big := strings.Repeat("x", 1<<20)
+	for n := 1; n <= 60; n++ { // far more than fits between server and a client that does not read, or into memory
+		r.append(fmt.Sprint(n) + " " + big)
+	}
+	want := uint64(1)
+	for {
+		resp, err := s.stream.Recv()
+		if err != nil {
+			wantReason(t, err, codes.OutOfRange, "CURSOR_EXPIRED")
+			return
+		}
+		for _, e := range resp.GetEvents() {
+			if e.GetSequence() != want {
+				t.Fatalf("event %d after %d", e.GetSequence(), want-1)
+			}
+			want++
+		}
+		if want > 60 {
+			t.Fatal("nothing was overtaken: the test does not test what it says")
+		}
+	}
+}
+
+func TestForeignAndMalformedCursorsAreRefused(t *testing.T) {
+	r := newRelay(t, eventlog.Options{})
+	r.append("1")
+	good := cursor(r.log.ID(), 1)
+	flipped := "A" + good[1:]
+	if flipped == good {
+		flipped = "B" + good[1:]
+	}
+	for _, c := range []struct{ cursor, reason string }{
+		{cursor("another log", 1), "CURSOR_FOREIGN"},
+		{cursor(r.log.ID(), 2), "CURSOR_FOREIGN"}, // this log never came that far
+		{"nonsense", "CURSOR_MALFORMED"},
+		{good[:20], "CURSOR_MALFORMED"},
+		{good + "A", "CURSOR_MALFORMED"},
+		{flipped, "CURSOR_MALFORMED"},
+		{token{kind: pageToken, sequence: 1}.encode(r.log.ID()), "CURSOR_MALFORMED"},
+	} {
+		err := r.subscribe(&eventrelayv1.SubscribeRequest{Start: &eventrelayv1.SubscribeRequest_Cursor{Cursor: c.cursor}}).failure()
+		wantReason(t, err, codes.InvalidArgument, c.reason)
+	}
+}
+
+func TestBadRequestsNameTheFieldAndTheFix(t *testing.T) {
+	r := newRelay(t, eventlog.Options{})
+	for _, c := range []struct {
+		request         *eventrelayv1.SubscribeRequest
+		reason, message string
+		code            codes.Code
+	}{
+		{&eventrelayv1.SubscribeRequest{Filter: "event.typ"}, "FILTER_INVALID", "column 6", codes.InvalidArgument},
+		{&eventrelayv1.SubscribeRequest{MaxBytes: -1}, "INVALID_REQUEST", "max_bytes", codes.InvalidArgument},
+		{&eventrelayv1.SubscribeRequest{CheckpointInterval: durationpb.New(time.Millisecond)}, "INVALID_REQUEST", "checkpoint_interval", codes.InvalidArgument},
+		{&eventrelayv1.SubscribeRequest{View: 17}, "INVALID_REQUEST", "view", codes.InvalidArgument},
+		{&eventrelayv1.SubscribeRequest{Subscription: "subscriptions/x", Filter: "true"}, "INVALID_REQUEST", "leave filter", codes.InvalidArgument},
+		{&eventrelayv1.SubscribeRequest{Subscription: "subscriptions/x"}, "SUBSCRIPTION_NOT_FOUND", "subscriptions/x", codes.NotFound},
+	} {
+		err := r.subscribe(c.request).failure()
+		wantReason(t, err, c.code, c.reason)
+		if !strings.Contains(status.Convert(err).Message(), c.message) {
+			t.Errorf("%v: message %q does not name %q", c.request, status.Convert(err).Message(), c.message)
+		}
+	}
+	_, err := r.events.GetEvent(t.Context(), &eventrelayv1.GetEventRequest{Id: "UPPER"})
+	wantReason(t, err, codes.InvalidArgument, "INVALID_REQUEST")
+	_, err = r.events.GetEvent(t.Context(), &eventrelayv1.GetEventRequest{Id: id(99)})
+	wantReason(t, err, codes.NotFound, "EVENT_NOT_INDEXED")
+	_, err = r.events.ListEvents(t.Context(), &eventrelayv1.ListEventsRequest{OrderBy: "id"})
+	wantReason(t, err, codes.InvalidArgument, "INVALID_REQUEST")
+}
+
+func TestViewsLeaveOutWhatTheySay(t *testing.T) {
+	r := newRelay(t, eventlog.Options{})
+	r.append("hello")
+	for view, want := range map[eventrelayv1.EventView][2]bool{ // payload, raw
+		eventrelayv1.EventView_EVENT_VIEW_UNSPECIFIED: {true, true},
+		eventrelayv1.EventView_EVENT_VIEW_FULL:        {true, true},
+		eventrelayv1.EventView_EVENT_VIEW_TYPED:       {true, false},
+		eventrelayv1.EventView_EVENT_VIEW_RAW:         {false, true},
+	} {
+		// The filter sees the whole event, whatever is sent of it.
+		s := r.subscribe(&eventrelayv1.SubscribeRequest{Start: earliest, View: view, Filter: `event.message.text.body == "hello" && size(event.raw) == 5`})
+		e := s.read(1)[0]
+		if got := [2]bool{e.GetPayload() != nil, len(e.GetRaw()) > 0}; got != want || e.GetRawOmitted() {
+			t.Errorf("%v: payload, raw = %v, want %v", view, got, want)
+		}
+	}
+}
+
+func TestALargeEventComesWithoutItsRawWhichCanBeFetched(t *testing.T) {
+	r := newRelay(t, eventlog.Options{})
+	raw := strings.Repeat("0123456789", 350_000)
+	r.append(raw)
+	e := r.subscribe(&eventrelayv1.SubscribeRequest{Start: earliest}).read(1)[0]
+	if !e.GetRawOmitted() || len(e.GetRaw()) != 0 {
+		t.Fatalf("raw_omitted %t with %d bytes of raw", e.GetRawOmitted(), len(e.GetRaw()))
+	}
+	stream, err := r.events.GetEventRaw(t.Context(), &eventrelayv1.GetEventRawRequest{Id: e.GetId()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []byte
+	for {
+		part, err := stream.Recv()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, part.GetData()...)
+	}
+	if string(got) != raw {
+		t.Errorf("fetched %d bytes, want the %d that were received", len(got), len(raw))
+	}
+}
+
+func TestShutdownEndsAStreamWithItsCursor(t *testing.T) {
+	r := newRelay(t, eventlog.Options{})
+	r.append("1")
+	s := r.subscribe(&eventrelayv1.SubscribeRequest{Start: earliest})
+	e := s.read(1)[0]
+	r.hub.Close()
+	err := s.failure()
+	wantReason(t, err, codes.Unavailable, "SHUTTING_DOWN")
+	if s.last.GetCursor() != e.GetCursor() {
+		t.Errorf("the last word is %q, want %q", s.last.GetCursor(), e.GetCursor())
+	}
+}
+
+func TestListEventsPagesBothWaysAndFilters(t *testing.T) {
+	r := newRelay(t, eventlog.Options{})
+	r.append(numbers(1, 700)...)
+	list := func(req *eventrelayv1.ListEventsRequest) (texts []string, pages int) {
+		for {
+			resp, err := r.events.ListEvents(t.Context(), req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			pages++
+			if size := int(req.GetPageSize()); len(resp.GetEvents()) > size {
+				t.Fatalf("page of %d, want at most %d", len(resp.GetEvents()), size)
+			}
+			texts = append(texts, bodies(resp.GetEvents())...)
+			if resp.GetNextPageToken() == "" {
+				return texts, pages
+			}
+			req.PageToken = resp.GetNextPageToken()
+		}
+	}
+	all := numbers(1, 700)
+	if got, pages := list(&eventrelayv1.ListEventsRequest{PageSize: 300}); !slices.Equal(got, all) || pages != 3 {
+		t.Errorf("ascending: %d events in %d pages", len(got), pages)
+	}
+	slices.Reverse(all)
+	if got, _ := list(&eventrelayv1.ListEventsRequest{PageSize: 300, OrderBy: "sequence desc"}); !slices.Equal(got, all) {
+		t.Errorf("descending: %d events: %.100v", len(got), got)
+	}
+	filtered := &eventrelayv1.ListEventsRequest{PageSize: 2, Filter: `event.message.text.body.matches("^[135]00$")`}
+	if got, _ := list(filtered); !slices.Equal(got, []string{"100", "300", "500"}) {
+		t.Errorf("filtered: %v", got)
+	}
+	first, err := r.events.ListEvents(t.Context(), &eventrelayv1.ListEventsRequest{PageSize: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = r.events.ListEvents(t.Context(), &eventrelayv1.ListEventsRequest{PageSize: 2, PageToken: first.GetNextPageToken(), Filter: "true"})
+	wantReason(t, err, codes.InvalidArgument, "PAGE_TOKEN_INVALID")
+}
+
+func TestAPageEndsBeforeItOutgrowsAMessage(t *testing.T) {
+	r := newRelay(t, eventlog.Options{})
+	for range 10 {
+		r.append(strings.Repeat("x", 600<<10))
+	}
+	resp, err := r.events.ListEvents(t.Context(), &eventrelayv1.ListEventsRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if size := proto.Size(resp); size > maxPageBytes+1<<20 || len(resp.GetEvents()) == 10 || resp.GetNextPageToken() == "" {
+		t.Errorf("page of %d bytes with %d events", size, len(resp.GetEvents()))
+	}
+}
+
+func FuzzDecodeToken(f *testing.F) {
+	f.Add(cursor("log", 1))
+	f.Add("")
+	f.Add(token{kind: pageToken, sequence: 9, scope: 4}.encode("log"))
+	f.Fuzz(func(t *testing.T, text string) {
+		if got, err := decodeToken(cursorToken, "log", text); err == nil && got.encode("log") != text {
+			t.Errorf("%q decodes to %+v, which is %q", text, got, got.encode("log"))
+		}
+	})
+}
