@@ -1,0 +1,92 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/dustin/go-humanize"
+)
+
+// config is everything that can be set. Every flag can also be set by the environment: `--webhook-addr` is EVENTRELAY_WEBHOOK_ADDR.
+type config struct {
+	WebhookAddr string `default:"127.0.0.1:8080" group:"Addresses" help:"Where providers post their webhooks. The only port that is meant for the public."`
+	HTTPAddr    string `name:"http-addr" default:"127.0.0.1:8081" group:"Addresses" help:"REST, OpenAPI, health and metrics. Loopback only."`
+	GRPCAddr    string `name:"grpc-addr" default:"127.0.0.1:9090" group:"Addresses" help:"gRPC, with reflection and health. Loopback only."`
+
+	Dev         bool   `group:"Sources" help:"For development: adds the sources dev and dev360 with known secrets; every port is loopback only."`
+	SourcesFile string `type:"path" placeholder:"FILE" group:"Sources" help:"YAML file of the sources to accept webhooks for."`
+	MaxBody     size   `default:"4MiB" group:"Sources" help:"The largest body that is accepted, at most 8MiB; Meta sends up to 3 MB."`
+
+	DataDir         string `type:"path" default:"./data" group:"Storage" help:"Where the journal and the embedded log live."`
+	JournalMaxBytes size   `default:"4GiB" group:"Storage" help:"How much may wait in the journal before webhooks are answered 503."`
+	MinFreeBytes    size   `default:"256MiB" group:"Storage" help:"Free disk below which webhooks are answered 503."`
+	NATSURL         string `name:"nats-url" placeholder:"URL" group:"Storage" help:"Use the JetStream of this NATS server (2.12 or newer) instead of the embedded one."`
+	NATSReplicas    int    `name:"nats-replicas" default:"1" group:"Storage" help:"With --nats-url: on how many servers the log is kept."`
+
+	RetentionAge    time.Duration `default:"720h" group:"Retention" help:"Events older than this leave the log; 0 keeps them for ever."`
+	RetentionBytes  size          `default:"0" group:"Retention" help:"The oldest events leave the log when it is larger than this; 0 is no limit."`
+	RetentionEvents int64         `default:"0" group:"Retention" help:"The oldest events leave the log when there are more than this; 0 is no limit."`
+
+	LogLevel        slog.Level    `default:"info" group:"Operation" help:"debug, info, warn or error."`
+	LogFormat       string        `default:"text" enum:"text,json" group:"Operation" help:"text or json, on standard error."`
+	ShutdownTimeout time.Duration `default:"20s" group:"Operation" help:"How long a shutdown may take before what is left is cut off."`
+}
+
+// maxBodyLimit is the largest body that may be configured: its event, the raw JSON and the typed message together, must fit into one message of the log.
+const maxBodyLimit = 8 << 20
+
+// Validate refuses what cannot work, naming the flag and the fix. kong calls it after parsing.
+func (c *config) Validate() error {
+	if c.MaxBody < 1 || c.MaxBody > maxBodyLimit {
+		return fmt.Errorf("--max-body: %s is not between 1 byte and 8 MiB", c.MaxBody)
+	}
+	if c.RetentionAge < 0 || c.RetentionEvents < 0 {
+		return errors.New("--retention-age, --retention-events: a limit cannot be negative; 0 is no limit")
+	}
+	if c.NATSReplicas < 1 || c.NATSReplicas > 5 {
+		return fmt.Errorf("--nats-replicas: %d is not between 1 and 5", c.NATSReplicas)
+	}
+	const open = "nothing authenticates callers there yet, so it must be a loopback address such as 127.0.0.1"
+	for _, check := range []struct{ flag, address, why string }{
+		{"--http-addr", c.HTTPAddr, open},
+		{"--grpc-addr", c.GRPCAddr, open},
+		{"--webhook-addr", c.WebhookAddr, "with --dev the secrets are known to everybody, so it must be a loopback address such as 127.0.0.1"},
+	} {
+		host, _, err := net.SplitHostPort(check.address)
+		if err != nil {
+			return fmt.Errorf("%s: %q is not host:port: %w", check.flag, check.address, err)
+		}
+		if (check.flag != "--webhook-addr" || c.Dev) && !loopback(host) {
+			return fmt.Errorf("%s: %q is reachable from outside: %s", check.flag, check.address, check.why)
+		}
+	}
+	return nil
+}
+
+// loopback reports whether a host is reachable from this machine only. An empty host means every address.
+func loopback(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}
+
+// size is a number of bytes, written like 512MiB.
+type size int64
+
+// UnmarshalText reads a size.
+func (s *size) UnmarshalText(text []byte) error {
+	n, err := humanize.ParseBytes(string(text))
+	if err != nil || n > 1<<62 {
+		return fmt.Errorf("%q is not a size such as 512MiB", text)
+	}
+	*s = size(n)
+	return nil
+}
+
+// String writes a size for people.
+func (s size) String() string { return humanize.IBytes(uint64(max(s, 0))) }

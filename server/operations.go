@@ -1,0 +1,67 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"net/http"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"eventrelay/server/eventlog"
+	"eventrelay/server/hub"
+)
+
+// operations is the management port: health, readiness and metrics beside the REST API.
+func operations(rest http.Handler, metrics *prometheus.Registry, ready func() error) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/", rest)
+	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if err := ready(); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "ok")
+	})
+	return mux
+}
+
+// logTail lets the hub follow the event log: the hub knows entries by their sequence and bytes alone.
+type logTail struct{ log *eventlog.Log }
+
+func (t logTail) Read(ctx context.Context, from uint64) iter.Seq2[hub.Entry, error] {
+	return entries(t.log.Read(ctx, from))
+}
+
+func (t logTail) Tail(ctx context.Context, after uint64) iter.Seq2[hub.Entry, error] {
+	return entries(t.log.Tail(ctx, after))
+}
+
+func entries(from iter.Seq2[eventlog.Entry, error]) iter.Seq2[hub.Entry, error] {
+	return func(yield func(hub.Entry, error) bool) {
+		for entry, err := range from {
+			if !yield(hub.Entry{Sequence: entry.Sequence, Data: entry.Data}, err) {
+				return
+			}
+		}
+	}
+}
+
+// hint says what to try next, for development.
+func (s *server) hint() string {
+	return fmt.Sprintf(`
+eventrelay serves for development. In another terminal:
+
+  go run ./client/eventrelay tail --server %[3]s
+  go run ./client/eventrelay trigger --url http://%[1]s
+
+  webhooks  http://%[1]s/webhooks/dev     (Meta: app secret dev-app-secret, verify token dev-verify-token)
+            http://%[1]s/webhooks/dev360  (360dialog partner: secret dev-app-secret)
+  REST      http://%[2]s/v1/events        OpenAPI http://%[2]s/openapi.json
+  gRPC      grpcurl -plaintext %[3]s list
+
+`, s.webhookListener.Addr(), s.managementListener.Addr(), s.grpcListen.Addr())
+}
