@@ -136,9 +136,9 @@ func BenchmarkTranslateGrowth(b *testing.B) {
 				strings.Repeat(`{"a":"b","c":1.5},`, n) + `{}]}}]}]}`), 1
 		},
 	}
-	for name, make := range shapes {
+	for name, build := range shapes {
 		for _, n := range []int{100, 1000, 10000} {
-			body, events := make(n)
+			body, events := build(n)
 			b.Run(fmt.Sprintf("%s/%d", name, n), func(b *testing.B) { benchTranslate(b, body, events) })
 		}
 	}

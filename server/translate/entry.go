@@ -22,7 +22,7 @@ func (t *translator) entry(outer scope, n int32) {
 	p := t.entryParts(n)
 	sc.extras[0] = t.collect(n, id, uid, sc.toldTime(), p.changes, p.messaging, p.standby, p.field, p.value, p.words)
 	if sc.extras[0].large || !p.any && len(sc.extras[0].keys) > 0 {
-		sc.extras[0].keys = nil
+		sc.extras[0] = &noExtras
 		t.unknown(sc, joinType("meta", sc.object, ""), n)
 	}
 	t.each(p.changes, func(c int32) { t.metaChange(sc, c) })

@@ -11,9 +11,16 @@ type extras struct {
 // maxExtras is how large extras may be to stand in an envelope.
 const maxExtras = 256 << 10
 
+// noExtras are the extras of nearly every entry and body. They are never told, for there is nothing to tell.
+var noExtras extras
+
 // collect makes extras of the members of an object but those whose values are given.
 func (t *translator) collect(obj int32, but ...int32) *extras {
-	x := &extras{keys: t.others(obj, but...)}
+	keys := t.others(obj, but...)
+	if len(keys) == 0 {
+		return &noExtras
+	}
+	x := &extras{keys: keys}
 	for _, k := range x.keys {
 		x.size += int(t.doc.nodes[k+1].end - t.doc.nodes[k].start)
 	}
@@ -36,7 +43,7 @@ func (t *translator) context(d *draft, shared []byte) {
 	}
 	var keys []int32
 	for _, x := range sc.extras {
-		if x != nil && t.mayTell(x) {
+		if x != nil && len(x.keys) > 0 && t.mayTell(x) {
 			keys = append(keys, x.keys...)
 		}
 	}

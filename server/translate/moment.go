@@ -129,8 +129,8 @@ func (p *isoReader) accept(c byte) bool {
 	return true
 }
 
-func (p *isoReader) expect(any ...byte) {
-	for _, c := range any {
+func (p *isoReader) expect(one ...byte) {
+	for _, c := range one {
 		if p.accept(c) {
 			return
 		}

@@ -311,7 +311,10 @@ func (s *split) share(t *translator, l level) *shared {
 			t.enc.paths.pop(mark)
 		}
 	}
-	*sh = shared{made: true, context: slices.Clone(t.enc.out), found: slices.Clone(t.enc.paths.found), full: t.enc.paths.full}
+	*sh = shared{made: true, context: slices.Clone(t.enc.out), full: t.enc.paths.full}
+	if len(t.enc.paths.found) > 0 {
+		sh.found = slices.Clone(t.enc.paths.found)
+	}
 	return sh
 }
 

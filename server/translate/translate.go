@@ -11,7 +11,7 @@
 // A plan compiled from the descriptors of eventrelay.v1.Event (plan.go, routes.go) walks JSON and message side by side and writes the wire
 // format directly (fields.go, structs.go, wire.go). So a new field, enum word, alias or payload is a change of a .proto and of nothing here.
 //
-// # What holds where the contract of a field leaves room
+// # What else holds
 //
 // Of two members with one key the first that fits is typed and the other is told as unknown. A value that holds nothing (null, "", [] or
 // {}) in a field that is no string counts as not sent. Lists of items are read in the order of the body's keys. A word (object, field,
@@ -108,8 +108,8 @@ func newTranslator(n Notification, doc *document) *translator {
 		repeatable: repeatFactor * len(n.Body),
 	}
 	// Room for a message of some length, in one allocation; what outgrows its part moves away by itself.
-	room := make([]byte, 1280)
-	t.enc.out, t.hash, t.enc.paths.at = room[:0:576], room[576:576:1152], room[1152:1152:1280]
+	room := make([]byte, 896)
+	t.enc.out, t.hash, t.enc.paths.at = room[:0:320], room[320:320:832], room[832:832:896]
 	t.canon.members = make([]canonMember, 0, 12)
 	return t
 }
