@@ -260,15 +260,3 @@ func patience(t *testing.T) context.Context {
 	t.Cleanup(cancel)
 	return ctx
 }
-
-// until waits for a condition that other goroutines bring about.
-func until(t *testing.T, what string, condition func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
-	for !condition() {
-		if time.Now().After(deadline) {
-			t.Fatalf("still not: %s", what)
-		}
-		time.Sleep(time.Millisecond)
-	}
-}

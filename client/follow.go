@@ -125,7 +125,7 @@ func (f *follower) run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		err := f.stream(ctx)
 		if err == nil || ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // a caller who has left wants no error
 		}
 		if err := f.mend(err); err != nil {
 			return err

@@ -112,7 +112,7 @@ func open(ctx context.Context, c config, logger *slog.Logger) (_ *server, err er
 		ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: bodyTimeout, WriteTimeout: answerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
 		ErrorLog: slog.NewLogLogger(logger.With("room", "webhook").Handler(), slog.LevelDebug),
 	}
-	return s, s.listen()
+	return s, s.listen(ctx)
 }
 
 // loadSources reads the sources file and adds the development sources if asked.
@@ -158,7 +158,7 @@ func (s *server) openManagement(ctx context.Context) error {
 }
 
 // listen binds the three ports.
-func (s *server) listen() error {
+func (s *server) listen(ctx context.Context) error {
 	for _, l := range []struct {
 		listener *net.Listener
 		flag     string
@@ -168,7 +168,7 @@ func (s *server) listen() error {
 		{&s.managementListener, "--http-addr", s.config.HTTPAddr},
 		{&s.grpcListen, "--grpc-addr", s.config.GRPCAddr},
 	} {
-		listener, err := net.Listen("tcp", l.address)
+		listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", l.address)
 		if err != nil {
 			return fmt.Errorf("%s: %w", l.flag, err)
 		}

@@ -19,7 +19,7 @@ const hostile = "a\x1b[2Jb\u009b31mc\r\nd\u202ee\u2028f\U000e0041g"
 func TestSendersCannotSteerTheTerminal(t *testing.T) {
 	sent := &eventrelayv1.Event{
 		Id: "id" + hostile, Type: "type" + hostile, OrderingKey: "key" + hostile, Raw: []byte("\xff" + hostile),
-		Payload: &eventrelayv1.Event_Message{Message: &whatsappv1.Message{Text: &whatsappv1.Text{Body: proto.String(hostile)}}},
+		Payload: &eventrelayv1.Event_Message{Message: &whatsappv1.Message{Text: &whatsappv1.Text{Body: new(hostile)}}},
 	}
 	for _, args := range [][]string{{"tail", "--count", "2"}, {"tail", "--count", "2", "--json"}} {
 		r := &relay{script: sends(sent, &eventrelayv1.Event{Raw: []byte("\xff" + hostile)})}
@@ -52,7 +52,7 @@ func TestServersCannotSteerTheTerminalByTheirErrors(t *testing.T) {
 func TestLinesAreCutToTheTerminalAndNeverWithoutOne(t *testing.T) {
 	text := strings.Repeat("ä", 500)
 	event := events(t)[0]
-	event.GetMessage().Text.Body = proto.String(text)
+	event.GetMessage().Text.Body = new(text)
 	for width, want := range map[int]int{60: 240, 80: 240, 120: 240, 200: 200, 1000: 0, 0: 0} {
 		whole := (&printer{}).line(event)
 		got := (&printer{width: width}).line(event)

@@ -42,27 +42,27 @@ func events(t *testing.T) []*eventrelayv1.Event {
 			Type: "meta.whatsapp_business_account.messages.message", OrderingKey: "100000000000002:15550100101", EntryId: "100000000000001",
 			Raw: []byte(`{"field": "messages"}`),
 			Payload: &eventrelayv1.Event_Message{Message: &whatsappv1.Message{
-				From: proto.String("15550100101"), Id: proto.String("wamid.A"), Timestamp: timestamppb.New(at),
-				Type: whatsappv1.MessageType_MESSAGE_TYPE_TEXT, Text: &whatsappv1.Text{Body: proto.String("Grüße 👋 “quoted”\nand a second line")},
+				From: new("15550100101"), Id: new("wamid.A"), Timestamp: timestamppb.New(at),
+				Type: whatsappv1.MessageType_MESSAGE_TYPE_TEXT, Text: &whatsappv1.Text{Body: new("Grüße 👋 “quoted”\nand a second line")},
 			}},
 		},
 		{
 			Type: "meta.whatsapp_business_account.messages.status", OrderingKey: "100000000000002:15550100101",
 			Payload: &eventrelayv1.Event_Status{Status: &whatsappv1.Status{
-				Id: proto.String("wamid.B"), Status: whatsappv1.StatusState_STATUS_STATE_DELIVERED, Timestamp: timestamppb.New(at), RecipientId: proto.String("15550100101"),
+				Id: new("wamid.B"), Status: whatsappv1.StatusState_STATUS_STATE_DELIVERED, Timestamp: timestamppb.New(at), RecipientId: new("15550100101"),
 			}},
 		},
 		{
 			Type: "meta.whatsapp_business_account.messages.error", EntryId: "100000000000001",
-			Payload: &eventrelayv1.Event_Error{Error: &whatsappv1.Error{Title: proto.String("Rate limit hit"), Code: proto.Int32(130429)}},
+			Payload: &eventrelayv1.Event_Error{Error: &whatsappv1.Error{Title: new("Rate limit hit"), Code: proto.Int32(130429)}},
 		},
 		{
 			Type: "meta.user.photos", EntryId: "100000000000004",
-			Payload: &eventrelayv1.Event_User{User: &metav1.UserChange{ObjectId: proto.String("5"), Verb: metav1.Verb_VERB_UPDATE}},
+			Payload: &eventrelayv1.Event_User{User: &metav1.UserChange{ObjectId: new("5"), Verb: metav1.Verb_VERB_UPDATE}},
 		},
 		{
 			Type: "dialog360.channel_live", EntryId: "channel",
-			Payload: &eventrelayv1.Event_ChannelLive{ChannelLive: &dialog360v1.Channel{Id: proto.String("channel"), IsOba: proto.Bool(false)}},
+			Payload: &eventrelayv1.Event_ChannelLive{ChannelLive: &dialog360v1.Channel{Id: new("channel"), IsOba: new(false)}},
 		},
 		{Type: "meta.page.unknown", Payload: &eventrelayv1.Event_Unknown{Unknown: &eventrelayv1.UnknownPayload{Json: unknown}}},
 		{Type: "meta.page.feed", EntryId: "raw-view", Raw: []byte(`{"field": "feed", "value": {"item": "post"}}`)},

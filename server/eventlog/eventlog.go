@@ -130,7 +130,7 @@ func Open(ctx context.Context, o Options) (*Log, error) {
 	if err != nil {
 		l.cancel(ErrClosed)
 		if l.acked != nil {
-			l.acked.close()
+			_ = l.acked.close() // nothing was written
 		}
 		return nil, fmt.Errorf("open event log: %w", err)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -71,7 +72,7 @@ func recordsOf(journal string, first, n int) []Record {
 		k := first + i
 		rs[i] = Record{
 			ID: fmt.Sprintf("%s-%d", journal, k), Source: "shop", Type: "meta.whatsapp_business_account.messages.message",
-			OrderingKey: fmt.Sprint(k % 7), Time: time.Unix(1_700_000_000, int64(k)).UTC(),
+			OrderingKey: strconv.Itoa(k % 7), Time: time.Unix(1_700_000_000, int64(k)).UTC(),
 			Origin: Origin{Journal: journal, Record: uint64(k), Item: k % 3}, Data: fmt.Appendf(nil, "event %d", k),
 		}
 	}

@@ -174,8 +174,8 @@ func TestAClusterWithReplicasHoldsALog(t *testing.T) {
 	rs := records(1, 700)
 	rs[5].Data = make([]byte, 12<<20)
 	x := tailFrom(t, b, 0)
-	for at, n := 0, 0; at < len(rs); at += n {
-		n = min([]int{1, 7, 15, 400}[at%4], len(rs)-at)
+	for at := 0; at < len(rs); {
+		n := min([]int{1, 7, 15, 400}[at%4], len(rs)-at)
 		if got := mustAppend(t, a, rs[at:at+n]); got.Last != uint64(at+n) {
 			t.Fatalf("append gave %+v after %d", got, at)
 		}
@@ -184,6 +184,7 @@ func TestAClusterWithReplicasHoldsALog(t *testing.T) {
 		if err != nil || !ok || p != rs[at+n-1].Origin {
 			t.Fatalf("position is %+v, %v, %v after %d", p, ok, err, at+n)
 		}
+		at += n
 	}
 	if got := mustAppend(t, b, records(690, 20)); got != (Appended{Stored: 9, Duplicates: 11, Last: 709}) {
 		t.Fatalf("append gave %+v", got)

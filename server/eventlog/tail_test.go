@@ -60,9 +60,10 @@ func TestTailYieldsEveryEntryOnceInOrderWhileOthersAppend(t *testing.T) {
 		all := records(1, 4000)
 		mustAppend(t, l, all[:500])
 		early, late := tailFrom(t, l, 0), tailFrom(t, l, 400)
-		for at, n, step := 500, 0, 0; at < len(all); at, step = at+n, step+1 {
-			n = min([]int{1, 7, 15, 400}[step%4], len(all)-at)
+		for at, step := 500, 0; at < len(all); step++ {
+			n := min([]int{1, 7, 15, 400}[step%4], len(all)-at)
 			mustAppend(t, l, all[at:at+n])
+			at += n
 		}
 		fresh := tailFrom(t, l, 4000) // nothing yet
 		mustAppend(t, l, records(4001, 1))
@@ -246,8 +247,10 @@ func TestAConnectionThatBreaksInTheMiddleOfAStepNeitherLosesNorReorders(t *testi
 func TestARestartOfTheExternalServerCostsNoEntry(t *testing.T) {
 	dir := t.TempDir()
 	start := func(port int) *server.Server {
-		srv, err := server.NewServer(&server.Options{ServerName: "external", Host: "127.0.0.1", Port: port, NoSigs: true, NoLog: true,
-			JetStream: true, StoreDir: dir, SyncAlways: true, MaxPayload: 32 << 20, MaxPending: 1 << 30})
+		srv, err := server.NewServer(&server.Options{
+			ServerName: "external", Host: "127.0.0.1", Port: port, NoSigs: true, NoLog: true,
+			JetStream: true, StoreDir: dir, SyncAlways: true, MaxPayload: 32 << 20, MaxPending: 1 << 30,
+		})
 		if err != nil {
 			t.Fatal(err)
 		}

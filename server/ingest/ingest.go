@@ -102,7 +102,7 @@ func (i *Ingest) Run(ctx context.Context) error {
 		}
 		switch {
 		case ctx.Err() != nil || errors.Is(err, journal.ErrClosed):
-			return nil
+			return nil //nolint:nilerr // that is the end that was asked for
 		case errors.Is(err, eventlog.ErrReplaced):
 			return err
 		}

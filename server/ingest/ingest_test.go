@@ -26,7 +26,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // words is a translation that tests can read: every word of the body is an event, and its own id.
 func words(n translate.Notification) (events []translate.Event) {
-	for _, word := range strings.Fields(string(n.Body)) {
+	for word := range strings.FieldsSeq(string(n.Body)) {
 		if word == "panic" {
 			panic("a body that translation cannot survive")
 		}

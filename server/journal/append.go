@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 
 	"github.com/hashicorp/raft"
@@ -59,7 +60,7 @@ func (j *Journal) Append(ctx context.Context, r Record) (uint64, error) {
 		return 0, err
 	}
 	// Encoding is done here, by many at once; the writer only adds the index.
-	buf := envelopes.Get().(*[]byte)
+	buf, _ := envelopes.Get().(*[]byte) // the pool makes nothing else
 	*buf = j.sum.encode((*buf)[:0], &r)
 
 	b, pos, err := j.enqueue(entry{envelope: buf, size: size})
@@ -130,15 +131,13 @@ func (j *Journal) enqueue(e entry) (*batch, int, error) {
 func (j *Journal) abandon(b *batch, pos int) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	for _, q := range j.queue {
-		if q == b {
-			e := &b.entries[pos]
-			release(e.envelope)
-			e.envelope = nil
-			j.reserved -= e.size
-			b.bytes -= e.size
-			return
-		}
+	if slices.Contains(j.queue, b) {
+		e := &b.entries[pos]
+		release(e.envelope)
+		e.envelope = nil
+		j.reserved -= e.size
+		b.bytes -= e.size
+		return
 	}
 }
 

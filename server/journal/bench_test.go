@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -57,7 +58,7 @@ func bareWrites(b *testing.B, n, size int64) time.Duration {
 	buf := make([]byte, size)
 	var took time.Duration
 	for file := 0; n > 0; file++ {
-		name := fmt.Sprint(file)
+		name := strconv.Itoa(file)
 		f, err := fs.New().Create(dir, name, defaultSegmentBytes)
 		if err != nil {
 			b.Fatal(err)

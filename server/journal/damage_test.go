@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -50,9 +51,7 @@ func readFolder(t testing.TB, dir string) folder {
 // with is f but for one file; nil removes it.
 func (f folder) with(name string, b []byte) folder {
 	g := folder{}
-	for n, old := range f {
-		g[n] = old
-	}
+	maps.Copy(g, f)
 	if g[name] = b; b == nil {
 		delete(g, name)
 	}
@@ -203,7 +202,7 @@ func none(int) bool { return false }
 func eachByte(t *testing.T, from, to int64, f func(t *testing.T, dir string, off int64)) {
 	const lanes = 4 * byteStride
 	t.Run("each", func(t *testing.T) {
-		for lane := int64(0); lane < lanes; lane += byteStride {
+		for lane := range int64(lanes) {
 			t.Run("", func(t *testing.T) {
 				t.Parallel()
 				dir := filepath.Join(memoryDir(t), "j")
@@ -603,8 +602,10 @@ func TestProcessThatDiesAtAnyStepOfARotationGoesOn(t *testing.T) {
 	sealed := b.segments[len(b.segments)-2]
 	m := metaWith(t, b, func(segs []types.SegmentInfo) []types.SegmentInfo {
 		segs = segs[:len(segs)-1]
-		segs[len(segs)-1] = types.SegmentInfo{ID: sealed.ID, BaseIndex: sealed.BaseIndex, MinIndex: sealed.MinIndex,
-			Codec: sealed.Codec, CreateTime: sealed.CreateTime, SizeLimit: sealed.SizeLimit}
+		segs[len(segs)-1] = types.SegmentInfo{
+			ID: sealed.ID, BaseIndex: sealed.BaseIndex, MinIndex: sealed.MinIndex,
+			Codec: sealed.Codec, CreateTime: sealed.CreateTime, SizeLimit: sealed.SizeLimit,
+		}
 		return segs
 	})
 	marks := marksAt(b, sealed.MaxIndex)

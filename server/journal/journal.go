@@ -164,9 +164,9 @@ func Open(dir string, o Options) (*Journal, error) {
 	j.work = sync.NewCond(&j.mu)
 	if err := j.open(); err != nil {
 		if j.marks != nil {
-			j.marks.close()
+			_ = j.marks.close() // the journal could not be opened, which says more
 		}
-		lock.Unlock()
+		_ = lock.Unlock() // the process may end now, which unlocks as well
 		return nil, fmt.Errorf("open journal %s: %w", dir, err)
 	}
 	go j.write()
@@ -230,7 +230,7 @@ func (j *Journal) open() error {
 		err = syncDir(j.dir)
 	}
 	if err != nil {
-		j.wal.Close()
+		_ = j.wal.Close() // err says more
 		return err
 	}
 	j.last = last

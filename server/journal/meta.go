@@ -210,9 +210,9 @@ func (m *meta) first() uint64 {
 // segmentOf finds the segment of a record.
 func (m *meta) segmentOf(index uint64) (types.SegmentInfo, bool) {
 	segs := m.segments()
-	for i := len(segs) - 1; i >= 0; i-- {
-		if segs[i].BaseIndex <= index {
-			return segs[i], true
+	for _, seg := range slices.Backward(segs) {
+		if seg.BaseIndex <= index {
+			return seg, true
 		}
 	}
 	return types.SegmentInfo{}, false

@@ -115,7 +115,7 @@ func (j *Journal) rescue(index uint64, cause error) (Record, error) {
 	if err != nil {
 		return Record{}, fmt.Errorf("read record %d: %w", index, err)
 	}
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // only read
 	stat, err := os.Stat(filepath.Join(j.dir, name))
 	if err != nil {
 		return Record{}, fmt.Errorf("read record %d: %w", index, err)

@@ -120,7 +120,7 @@ func (r *repair) open(si types.SegmentInfo) (*opened, error) {
 	}
 	stat, err := os.Stat(path)
 	if err != nil {
-		f.Close()
+		_ = f.Close() // only read
 		return nil, err
 	}
 	return &opened{f, stat.Size(), path}, nil
@@ -137,7 +137,7 @@ func (r *repair) tail(out []types.SegmentInfo, si types.SegmentInfo) ([]types.Se
 	if err != nil {
 		return nil, 0, err
 	}
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // only read
 	c, err := survey(newImage(f, f.size), si, r.sum)
 	if err != nil {
 		return nil, 0, err
@@ -191,7 +191,7 @@ func (r *repair) full(out []types.SegmentInfo, si types.SegmentInfo) ([]types.Se
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // only read
 	offsets, err := readIndex(newImage(f, f.size), si)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", f.path, err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"strings"
 
 	"buf.build/go/protovalidate"
@@ -83,7 +84,7 @@ func toStatus(err error) *status.Status {
 	case errors.As(err, &badExpr):
 		metadata := map[string]string{}
 		if badExpr.Line > 0 {
-			metadata["line"], metadata["column"] = fmt.Sprint(badExpr.Line), fmt.Sprint(badExpr.Column)
+			metadata["line"], metadata["column"] = strconv.Itoa(badExpr.Line), strconv.Itoa(badExpr.Column)
 		}
 		request := &errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{{Field: "filter", Description: badExpr.Message}}}
 		return newStatus(codes.InvalidArgument, err.Error(), eventrelayv1.ErrorReason_ERROR_REASON_FILTER_INVALID, metadata, request)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"google.golang.org/genproto/googleapis/api/httpbody"
@@ -237,8 +238,8 @@ func (p *page) backward(ctx context.Context, first uint64) error {
 			}
 			window = append(window, entry)
 		}
-		for i := len(window) - 1; i >= 0; i-- {
-			if ok, err := p.add(window[i]); !ok {
+		for _, w := range slices.Backward(window) {
+			if ok, err := p.add(w); !ok {
 				return err
 			}
 		}

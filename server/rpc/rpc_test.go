@@ -2,12 +2,14 @@ package rpc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
 	"log/slog"
 	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -131,7 +133,7 @@ func (r *relay) append(texts ...string) {
 		received := began.Add(time.Duration(r.n) * time.Second)
 		event := &eventrelayv1.Event{
 			Id: id(r.n), Type: "meta.whatsapp_business_account.messages.message", ReceivedAt: timestamppb.New(received),
-			Payload: &eventrelayv1.Event_Message{Message: &whatsappv1.Message{Text: &whatsappv1.Text{Body: proto.String(text[:min(len(text), 100)])}}},
+			Payload: &eventrelayv1.Event_Message{Message: &whatsappv1.Message{Text: &whatsappv1.Text{Body: new(text[:min(len(text), 100)])}}},
 			Raw:     []byte(text),
 		}
 		data, err := proto.Marshal(event)
@@ -151,7 +153,7 @@ func (r *relay) append(texts ...string) {
 // numbers makes the texts of events from..to.
 func numbers(from, to int) (texts []string) {
 	for n := from; n <= to; n++ {
-		texts = append(texts, fmt.Sprint(n))
+		texts = append(texts, strconv.Itoa(n))
 	}
 	return texts
 }
@@ -328,7 +330,7 @@ func TestACheckpointMovesPastWhatDoesNotMatchAndIsNeverAheadOfDelivery(t *testin
 			t.Fatal(err)
 		}
 		for n := uint64(7); n <= at.sequence; n += 10 {
-			if !delivered[fmt.Sprint(n)] {
+			if !delivered[strconv.FormatUint(n, 10)] {
 				t.Fatalf("cursor at %d, but %d was not delivered", at.sequence, n)
 			}
 		}
@@ -347,7 +349,7 @@ func TestASlowReaderDelaysNobodyAndLosesNothing(t *testing.T) {
 	big := strings.Repeat("x", 100<<10)
 	const total = 200 // 20 MB: more than any window between server and client holds
 	for n := range total {
-		r.append(fmt.Sprint(n+1) + " " + big)
+		r.append(strconv.Itoa(n+1) + " " + big)
 		fast.read(1)
 	}
 	events := slow.read(total)
@@ -393,7 +395,7 @@ func TestACursorThatRetentionOvertookIsReportedWithTheEarliest(t *testing.T) {
 	r.append("1")
 	old := r.subscribe(&eventrelayv1.SubscribeRequest{Start: earliest}).read(1)[0].GetCursor()
 	for n := 2; n <= 30; n++ {
-		r.append(fmt.Sprint(n))
+		r.append(strconv.Itoa(n))
 	}
 	err := r.subscribe(&eventrelayv1.SubscribeRequest{Start: &eventrelayv1.SubscribeRequest_Cursor{Cursor: old}}).failure()
 	from := wantReason(t, err, codes.OutOfRange, "CURSOR_EXPIRED")["earliest_cursor"]
@@ -409,7 +411,7 @@ func TestAReaderThatRetentionOvertakesIsToldAndSkipsNothing(t *testing.T) {
 	s.next()
 	big := strings.Repeat("x", 1<<20)
 	for n := 1; n <= 60; n++ { // far more than fits between server and a client that does not read, or into memory
-		r.append(fmt.Sprint(n) + " " + big)
+		r.append(strconv.Itoa(n) + " " + big)
 	}
 	want := uint64(1)
 	for {
@@ -513,7 +515,7 @@ func TestALargeEventComesWithoutItsRawWhichCanBeFetched(t *testing.T) {
 	var got []byte
 	for {
 		part, err := stream.Recv()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {

@@ -192,7 +192,7 @@ func TestNoWayOfPrintingShowsASecret(t *testing.T) {
 	if !strings.Contains(out.String(), "endpoint.id=shop") {
 		t.Errorf("a log record does not name the endpoint: %s", out.String())
 	}
-	encoded, err := json.Marshal(holder)
+	encoded, err := json.Marshal(holder) //nolint:musttag // it is the lack of tags that must not matter
 	if err != nil {
 		t.Fatal(err)
 	}

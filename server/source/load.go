@@ -41,7 +41,7 @@ func Load(path string, logger *slog.Logger) ([]*eventrelayv1.Source, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read sources: %w", err)
 	}
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // only read
 	info, err := f.Stat()
 	if err != nil {
 		return nil, fmt.Errorf("read sources: %w", err)

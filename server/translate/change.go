@@ -90,7 +90,7 @@ func (t *translator) pushPath(keys []int32) (marks [2]int) {
 }
 
 func (t *translator) popPath(keys []int32, marks [2]int) {
-	for i := len(keys) - 1; i >= 0; i-- {
+	for i := range slices.Backward(keys) {
 		t.enc.paths.pop(marks[i])
 	}
 }

@@ -257,7 +257,7 @@ func items(v any, field string) []string {
 	}
 	for _, m := range object {
 		list, isList := m.value.([]any)
-		_, _, split := itemWord(field, []byte(m.key))
+		_, split := listOf(field, []byte(m.key))
 		switch {
 		case field == "standby" && m.key == "standby":
 			all = append(all, items(m.value, field)...)

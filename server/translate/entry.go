@@ -12,10 +12,11 @@ func (t *translator) entry(outer scope, n int32) {
 		t.unknown(sc, joinType("meta", sc.object, ""), n)
 		return
 	}
-	id, uid := none, none
+	var id int32
 	sc.entryID, id = t.wordUnder(n, "id")
 	sc.test = sc.entryID == "0"
-	if _, uid = t.wordUnder(n, "uid"); uid != none {
+	_, uid := t.wordUnder(n, "uid")
+	if uid != none {
 		sc.uid = uid
 	}
 	t.setTime(sc, n)

@@ -103,7 +103,7 @@ func (e *encoder) memberField(f *frame, field *fieldPlan, key []byte, v int32, d
 	if f.taken(field) {
 		return misfitUnlessEmpty(e.doc, v)
 	}
-	result := misfit
+	var result fit
 	switch {
 	case field.isMap:
 		result = e.entries(field, key, v, depth)

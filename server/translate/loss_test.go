@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -147,7 +149,7 @@ func (g generator) field(fd protoreflect.FieldDescriptor, depth int) any {
 }
 
 func (g generator) value(fd protoreflect.FieldDescriptor, depth int) any {
-	n := json.Number(fmt.Sprint(g.IntN(100)))
+	n := json.Number(strconv.Itoa(g.IntN(100)))
 	switch {
 	case fd.Enum() != nil:
 		values := fd.Enum().Values()
@@ -239,11 +241,9 @@ func take(payload map[string][]string, l leaf, names map[string]string) bool {
 	}
 	path := strings.Join(words, ".")
 	for i, v := range payload[path] {
-		for _, form := range l.forms {
-			if form == v {
-				payload[path] = append(payload[path][:i:i], payload[path][i+1:]...)
-				return true
-			}
+		if slices.Contains(l.forms, v) {
+			payload[path] = append(payload[path][:i:i], payload[path][i+1:]...)
+			return true
 		}
 	}
 	return false

@@ -1,6 +1,9 @@
 package translate
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // moment is a point in time as google.protobuf.Timestamp holds it.
 type moment struct {
@@ -130,12 +133,9 @@ func (p *isoReader) accept(c byte) bool {
 }
 
 func (p *isoReader) expect(one ...byte) {
-	for _, c := range one {
-		if p.accept(c) {
-			return
-		}
+	if !slices.ContainsFunc(one, p.accept) {
+		p.ok = false
 	}
-	p.ok = false
 }
 
 // fraction reads up to nine digits as nanoseconds, and zeros behind them.

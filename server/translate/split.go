@@ -52,7 +52,7 @@ func (t *translator) newSplit(c *change) *split {
 	}
 	var errors []list
 	t.eachKey(s.objects(), func(k int32, inner bool) {
-		key, _, ok := itemWord(c.field, t.doc.text(k))
+		key, ok := listOf(c.field, t.doc.text(k))
 		if !ok || !t.hasItems(k+1) || s.hasList(key, inner) {
 			return
 		}
@@ -333,7 +333,7 @@ func (s *split) isShared(t *translator, k int32, l level) bool {
 	if sc := s.change.scope; sc.prefix == "dialog360" && t.doc.isKey(k, "id") && string(t.doc.wordBytes(k+1)) == sc.entryID {
 		return false
 	}
-	if _, _, ok := itemWord(s.change.field, t.doc.text(k)); ok && t.doc.kind(k+1) >= kindArray && !t.hasItems(k+1) {
+	if _, ok := listOf(s.change.field, t.doc.text(k)); ok && t.doc.kind(k+1) >= kindArray && !t.hasItems(k+1) {
 		return false
 	}
 	return true

@@ -21,13 +21,13 @@ var itemWords = map[string]itemList{
 
 type itemList struct{ key, word string }
 
-// itemWord is the list that a key means in a change of this field, if it means one, and the word of its items.
-func itemWord(field string, key []byte) (name, word string, ok bool) {
+// listOf is the list of items that a key means in a change of this field, if it means one.
+func listOf(field string, key []byte) (name string, ok bool) {
 	l, ok := itemWords[string(key)]
 	if l.key == "events" && field != "tracking_events" {
-		return "", "", false
+		return "", false
 	}
-	return l.key, l.word, ok
+	return l.key, ok
 }
 
 // isWhole says whether the values of a field are one event each, whatever lists they hold: their `errors` and the like are part of them.
