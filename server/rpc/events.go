@@ -160,7 +160,8 @@ func (s *EventService) ListEvents(ctx context.Context, req *eventrelayv1.ListEve
 	return resp, nil
 }
 
-// page is a page of events in the making.
+// page is a page of events in the making. It reads the log itself, not by way of the hub: what was acknowledged before the call is listed, whether the bell has rung for
+// it or not.
 type page struct {
 	service *EventService
 	filter  *filter.Filter
@@ -178,7 +179,7 @@ type page struct {
 }
 
 // add takes an entry if the filter wants it. It returns false, and leaves the position where it was, when the page is full.
-func (p *page) add(entry hub.Entry) (bool, error) {
+func (p *page) add(entry eventlog.Entry) (bool, error) {
 	if len(p.events) == p.room || p.bytes >= maxPageBytes || time.Now().After(p.until) {
 		p.more = true
 		return false, nil
@@ -207,7 +208,7 @@ func (p *page) add(entry hub.Entry) (bool, error) {
 
 // forward fills the page from the position up to `last`.
 func (p *page) forward(ctx context.Context, last uint64) error {
-	for entry, err := range p.service.hub.Read(ctx, p.position) {
+	for entry, err := range p.service.log.Read(ctx, p.position+1) {
 		if err != nil {
 			return fmt.Errorf("read the log behind %d: %w", p.position, err)
 		}
@@ -228,10 +229,10 @@ func (p *page) backward(ctx context.Context, first uint64) error {
 		if p.position > first+listWindow {
 			from = p.position - listWindow
 		}
-		var window []hub.Entry
-		for entry, err := range p.service.hub.Read(ctx, from-1) {
+		var window []eventlog.Entry
+		for entry, err := range p.service.log.Read(ctx, from) {
 			if err != nil {
-				return fmt.Errorf("read the log behind %d: %w", from-1, err)
+				return fmt.Errorf("read the log from %d: %w", from, err)
 			}
 			if entry.Sequence >= p.position {
 				break
