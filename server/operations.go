@@ -7,10 +7,12 @@ import (
 	"net/http"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"eventrelay/server/eventlog"
 	"eventrelay/server/hub"
+	"eventrelay/server/journal"
 )
 
 // operations is the management port: health, readiness and metrics beside the REST API.
@@ -27,6 +29,22 @@ func operations(rest http.Handler, metrics *prometheus.Registry, ready func() er
 		fmt.Fprintln(w, "ok")
 	})
 	return mux
+}
+
+// watchJournal shows how much waits in the journal, and how much room there is.
+func watchJournal(registerer prometheus.Registerer, j *journal.Journal) {
+	factory := promauto.With(registerer)
+	for _, gauge := range []struct {
+		name, help string
+		value      func(journal.Usage) float64
+	}{
+		{"eventrelay_journal_waiting_bytes", "Bytes of notifications that are not in the log yet.", func(u journal.Usage) float64 { return float64(u.Bytes) }},
+		{"eventrelay_journal_limit_bytes", "Bytes that may wait before webhooks are answered 503.", func(u journal.Usage) float64 { return float64(u.MaxBytes) }},
+		{"eventrelay_journal_disk_free_bytes", "Free disk where the journal lies.", func(u journal.Usage) float64 { return float64(u.FreeBytes) }},
+		{"eventrelay_journal_damaged_records", "Records that were found damaged on disk since the start.", func(u journal.Usage) float64 { return float64(u.Damaged) }},
+	} {
+		factory.NewGaugeFunc(prometheus.GaugeOpts{Name: gauge.name, Help: gauge.help}, func() float64 { return gauge.value(j.Usage()) })
+	}
 }
 
 // logTail lets the hub follow the event log: the hub knows entries by their sequence and bytes alone.

@@ -89,6 +89,7 @@ func open(ctx context.Context, c config, logger *slog.Logger) (_ *server, err er
 	}); err != nil {
 		return nil, fmt.Errorf("open the log: %w", err)
 	}
+	watchJournal(s.metrics, s.journal)
 	state, err := s.log.State(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("read state of the log: %w", err)

@@ -43,8 +43,6 @@ type EventServiceClient interface {
 	//
 	// Errors: INVALID_ARGUMENT for a filter that does not compile (FILTER_INVALID) or a cursor of another log (CURSOR_FOREIGN); OUT_OF_RANGE (CURSOR_EXPIRED)
 	// when retention has overtaken the cursor; UNAVAILABLE when the server goes down: reconnect with the last cursor.
-	//
-	// Over HTTP the same stream is `GET /v1/events:subscribe`, as server-sent events.
 	Subscribe(ctx context.Context, in *SubscribeRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SubscribeResponse], error)
 	// Returns one event by its id.
 	GetEvent(ctx context.Context, in *GetEventRequest, opts ...grpc.CallOption) (*Event, error)
@@ -139,8 +137,6 @@ type EventServiceServer interface {
 	//
 	// Errors: INVALID_ARGUMENT for a filter that does not compile (FILTER_INVALID) or a cursor of another log (CURSOR_FOREIGN); OUT_OF_RANGE (CURSOR_EXPIRED)
 	// when retention has overtaken the cursor; UNAVAILABLE when the server goes down: reconnect with the last cursor.
-	//
-	// Over HTTP the same stream is `GET /v1/events:subscribe`, as server-sent events.
 	Subscribe(*SubscribeRequest, grpc.ServerStreamingServer[SubscribeResponse]) error
 	// Returns one event by its id.
 	GetEvent(context.Context, *GetEventRequest) (*Event, error)
