@@ -185,12 +185,12 @@ func batchLen(msgs []*nats.Msg) int {
 
 // publish stores one message and waits for it.
 func (l *Log) publish(ctx context.Context, k *link, m *nats.Msg, done *Appended) error {
-	for {
+	for began := time.Now(); ; {
 		ack, err := l.await(ctx, k, m)
 		if err != nil {
 			return err
 		}
-		if ack.code() == server.JSStreamDuplicateMessageConflict {
+		if ack.code() == server.JSStreamDuplicateMessageConflict && time.Since(began) < ackTimeout {
 			// Another relay is storing the same event, and whether it will be stored is not settled yet.
 			select {
 			case <-time.After(conflictPause):
