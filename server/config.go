@@ -20,11 +20,12 @@ type config struct {
 	SourcesFile string `type:"path" placeholder:"FILE" group:"Sources" help:"YAML file of the sources to accept webhooks for."`
 	MaxBody     size   `default:"4MiB" group:"Sources" help:"The largest body that is accepted, at most 8MiB; Meta sends up to 3 MB."`
 
-	DataDir         string `type:"path" default:"./data" group:"Storage" help:"Where the journal and the embedded log live."`
-	JournalMaxBytes size   `default:"4GiB" group:"Storage" help:"How much may wait in the journal before webhooks are answered 503."`
-	MinFreeBytes    size   `default:"256MiB" group:"Storage" help:"Free disk below which webhooks are answered 503."`
-	NATSURL         string `name:"nats-url" placeholder:"URL" group:"Storage" help:"Use the JetStream of this NATS server (2.12 or newer) instead of the embedded one."`
-	NATSReplicas    int    `name:"nats-replicas" default:"1" group:"Storage" help:"With --nats-url: on how many servers the log is kept."`
+	DataDir         string        `type:"path" default:"./data" group:"Storage" help:"Where the journal and the embedded log live."`
+	JournalMaxBytes size          `default:"4GiB" group:"Storage" help:"How much may wait in the journal before webhooks are answered 503."`
+	MinFreeBytes    size          `default:"256MiB" group:"Storage" help:"Free disk below which webhooks are answered 503."`
+	NATSURL         string        `name:"nats-url" placeholder:"URL" group:"Storage" help:"Use the JetStream of this NATS server (2.12 or newer) instead of the embedded one."`
+	NATSReplicas    int           `name:"nats-replicas" default:"1" group:"Storage" help:"With --nats-url: on how many servers the log is kept."`
+	DuplicateWindow time.Duration `default:"2m" group:"Storage" help:"How far back the log tells a copy of an event from a new one."`
 
 	RetentionAge    time.Duration `default:"720h" group:"Retention" help:"Events older than this leave the log; 0 keeps them for ever."`
 	RetentionBytes  size          `default:"0" group:"Retention" help:"The oldest events leave the log when it is larger than this; 0 is no limit."`
@@ -45,6 +46,9 @@ func (c *config) Validate() error {
 	}
 	if c.RetentionAge < 0 || c.RetentionEvents < 0 {
 		return errors.New("--retention-age, --retention-events: a limit cannot be negative; 0 is no limit")
+	}
+	if c.DuplicateWindow < 100*time.Millisecond {
+		return fmt.Errorf("--duplicate-window: %s is shorter than 100ms, the least that the log can do", c.DuplicateWindow)
 	}
 	if c.NATSReplicas < 1 || c.NATSReplicas > 5 {
 		return fmt.Errorf("--nats-replicas: %d is not between 1 and 5", c.NATSReplicas)

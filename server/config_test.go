@@ -61,6 +61,7 @@ func TestWhatCannotWorkIsRefusedNamingTheFlag(t *testing.T) {
 		{[]string{"--max-body", "large"}, "--max-body"},
 		{[]string{"--retention-age", "-1s"}, "--retention-age"},
 		{[]string{"--nats-replicas", "0"}, "--nats-replicas"},
+		{[]string{"--duplicate-window", "1ms"}, "--duplicate-window"},
 		{[]string{"--no-such-flag"}, "no-such-flag"},
 	} {
 		var stderr bytes.Buffer

@@ -84,7 +84,7 @@ func open(ctx context.Context, c config, logger *slog.Logger) (_ *server, err er
 		return nil, fmt.Errorf("open the journal: %w", err)
 	}
 	if s.log, err = eventlog.Open(ctx, eventlog.Options{
-		Dir: filepath.Join(c.DataDir, "log"), URL: c.NATSURL, Replicas: c.NATSReplicas,
+		Dir: filepath.Join(c.DataDir, "log"), URL: c.NATSURL, Replicas: c.NATSReplicas, DuplicateWindow: c.DuplicateWindow,
 		MaxAge: c.RetentionAge, MaxBytes: int64(c.RetentionBytes), MaxEvents: c.RetentionEvents, Logger: logger.With("room", "eventlog"),
 	}); err != nil {
 		return nil, fmt.Errorf("open the log: %w", err)
