@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	eventrelayv1 "eventrelay/gen/go/eventrelay/v1"
@@ -83,6 +84,8 @@ func hold(at string, fd protoreflect.FieldDescriptor, v protoreflect.Value, all 
 	case fd.Message() != nil && fd.Message().FullName() == "google.protobuf.Timestamp":
 		ts := v.Message().Interface().(*timestamppb.Timestamp)
 		all[at] = append(all[at], fmt.Sprint("at ", ts.GetSeconds(), ts.GetNanos()))
+	case fd.Message() != nil && fd.Message().FullName() == "google.protobuf.Struct":
+		holdOpen(at, v.Message().Interface().(*structpb.Struct).AsMap(), all)
 	case fd.Message() != nil:
 		held(at, v.Message(), all)
 	case fd.Kind() == protoreflect.StringKind:
@@ -93,6 +96,22 @@ func hold(at string, fd protoreflect.FieldDescriptor, v protoreflect.Value, all 
 			text = string(d.append(nil))
 		}
 		all[at] = append(all[at], text)
+	}
+}
+
+// holdOpen collects the scalars of an open map.
+func holdOpen(at string, v any, all map[string][]string) {
+	switch v := v.(type) {
+	case map[string]any:
+		for key, member := range v {
+			holdOpen(at+"."+key, member, all)
+		}
+	case []any:
+		for _, element := range v {
+			holdOpen(at, element, all)
+		}
+	default:
+		all[at] = append(all[at], fmt.Sprint(v))
 	}
 }
 
@@ -157,6 +176,8 @@ func (g generator) value(fd protoreflect.FieldDescriptor, depth int) any {
 		return []string{word, strings.ToLower(word), strings.ReplaceAll(word, "_", "-"), "NOVEL"}[g.IntN(4)]
 	case fd.Message() != nil && fd.Message().FullName() == "google.protobuf.Timestamp":
 		return []any{json.Number("1700000000"), "1700000001", json.Number("1700000002123"), "2024-01-02T03:04:05+0000", "2024-01-02"}[g.IntN(5)]
+	case fd.Message() != nil && fd.Message().FullName() == "google.protobuf.Struct":
+		return ordered{{"open", "text"}, {"list", []any{true, ordered{{"inner", n}}, json.Number("123456789012345678901")}}}
 	case fd.Message() != nil:
 		return g.message(fd.Message(), depth+1)
 	case fd.Kind() == protoreflect.BoolKind:
@@ -215,7 +236,15 @@ func (g generator) body(typ Type) (ordered, string) {
 	words := strings.Split(typ.Pattern, ".")
 	value := g.message(typ.Payload.Message(), 0)
 	if words[0] == "dialog360" {
-		return ordered{{"event", words[1]}, {"data", value}, {"id", "e1"}}, "data"
+		path := "data"
+		if len(words) == 3 {
+			for key, l := range itemWords {
+				if l.word == words[2] {
+					path, value = "data."+key+"[]", ordered{{key, []any{value}}}
+				}
+			}
+		}
+		return ordered{{"event", strings.Replace(words[1], "*", "history", 1)}, {"data", value}, {"id", "e1"}}, path
 	}
 	field := strings.Replace(words[2], "*", "photos", 1)
 	path := "value"
