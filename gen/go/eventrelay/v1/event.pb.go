@@ -83,6 +83,10 @@ type Event struct {
 	//	*Event_Status
 	//	*Event_Error
 	//	*Event_AccountUpdate
+	//	*Event_Call
+	//	*Event_MessageEcho
+	//	*Event_Chunk
+	//	*Event_UserAction
 	//	*Event_BusinessIntegrationInstall
 	//	*Event_BusinessIntegrationUninstall
 	//	*Event_BusinessIntegrationUpdate
@@ -301,6 +305,42 @@ func (x *Event) GetAccountUpdate() *v1.AccountUpdate {
 	return nil
 }
 
+func (x *Event) GetCall() *v1.Call {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_Call); ok {
+			return x.Call
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetMessageEcho() *v1.Message {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_MessageEcho); ok {
+			return x.MessageEcho
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetChunk() *v1.HistoryChunk {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_Chunk); ok {
+			return x.Chunk
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetUserAction() *v1.UserAction {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_UserAction); ok {
+			return x.UserAction
+		}
+	}
+	return nil
+}
+
 func (x *Event) GetBusinessIntegrationInstall() *v11.BusinessIntegrationInstall {
 	if x != nil {
 		if x, ok := x.Payload.(*Event_BusinessIntegrationInstall); ok {
@@ -375,6 +415,26 @@ type Event_AccountUpdate struct {
 	AccountUpdate *v1.AccountUpdate `protobuf:"bytes,34,opt,name=account_update,json=accountUpdate,proto3,oneof"`
 }
 
+type Event_Call struct {
+	// A stage of a WhatsApp call, one element of `calls`.
+	Call *v1.Call `protobuf:"bytes,35,opt,name=call,proto3,oneof"`
+}
+
+type Event_MessageEcho struct {
+	// A WhatsApp message that the business sent by other means than this app, one element of `message_echoes`.
+	MessageEcho *v1.Message `protobuf:"bytes,36,opt,name=message_echo,json=messageEcho,proto3,oneof"`
+}
+
+type Event_Chunk struct {
+	// A chunk of the chats that a WhatsApp number in coexistence had before, one element of `history`.
+	Chunk *v1.HistoryChunk `protobuf:"bytes,37,opt,name=chunk,proto3,oneof"`
+}
+
+type Event_UserAction struct {
+	// Something that a WhatsApp user did with a message, one element of `user_actions`.
+	UserAction *v1.UserAction `protobuf:"bytes,38,opt,name=user_action,json=userAction,proto3,oneof"`
+}
+
 type Event_BusinessIntegrationInstall struct {
 	// A business installed the app's business integration.
 	BusinessIntegrationInstall *v11.BusinessIntegrationInstall `protobuf:"bytes,60,opt,name=business_integration_install,json=businessIntegrationInstall,proto3,oneof"`
@@ -409,6 +469,14 @@ func (*Event_Status) isEvent_Payload() {}
 func (*Event_Error) isEvent_Payload() {}
 
 func (*Event_AccountUpdate) isEvent_Payload() {}
+
+func (*Event_Call) isEvent_Payload() {}
+
+func (*Event_MessageEcho) isEvent_Payload() {}
+
+func (*Event_Chunk) isEvent_Payload() {}
+
+func (*Event_UserAction) isEvent_Payload() {}
 
 func (*Event_BusinessIntegrationInstall) isEvent_Payload() {}
 
@@ -572,7 +640,7 @@ var File_eventrelay_v1_event_proto protoreflect.FileDescriptor
 
 const file_eventrelay_v1_event_proto_rawDesc = "" +
 	"\n" +
-	"\x19eventrelay/v1/event.proto\x12\reventrelay.v1\x1a#dialog360/webhooks/v1/channel.proto\x1a#eventrelay/mapping/v1/mapping.proto\x1a\x1ceventrelay/v1/provider.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"meta/webhooks/v1/application.proto\x1a\x1bmeta/webhooks/v1/user.proto\x1a)whatsapp/webhooks/v1/account_update.proto\x1a\"whatsapp/webhooks/v1/contact.proto\x1a whatsapp/webhooks/v1/error.proto\x1a\"whatsapp/webhooks/v1/message.proto\x1a#whatsapp/webhooks/v1/metadata.proto\x1a!whatsapp/webhooks/v1/status.proto\"\xf5\r\n" +
+	"\x19eventrelay/v1/event.proto\x12\reventrelay.v1\x1a#dialog360/webhooks/v1/channel.proto\x1a#eventrelay/mapping/v1/mapping.proto\x1a\x1ceventrelay/v1/provider.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"meta/webhooks/v1/application.proto\x1a\x1bmeta/webhooks/v1/user.proto\x1a)whatsapp/webhooks/v1/account_update.proto\x1a\x1fwhatsapp/webhooks/v1/call.proto\x1a\"whatsapp/webhooks/v1/contact.proto\x1a whatsapp/webhooks/v1/error.proto\x1a\"whatsapp/webhooks/v1/history.proto\x1a\"whatsapp/webhooks/v1/message.proto\x1a#whatsapp/webhooks/v1/metadata.proto\x1a!whatsapp/webhooks/v1/status.proto\x1a&whatsapp/webhooks/v1/user_action.proto\"\xcc\x12\n" +
 	"\x05Event\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06cursor\x18\x02 \x01(\tR\x06cursor\x12\x1a\n" +
@@ -596,11 +664,16 @@ const file_eventrelay_v1_event_proto_rawDesc = "" +
 	"\x03raw\x18\x11 \x01(\fR\x03raw\x12\x1f\n" +
 	"\vraw_omitted\x18\x12 \x01(\bR\n" +
 	"rawOmitted\x129\n" +
-	"\aunknown\x18\x1e \x01(\v2\x1d.eventrelay.v1.UnknownPayloadH\x00R\aunknown\x12g\n" +
-	"\amessage\x18\x1f \x01(\v2\x1d.whatsapp.webhooks.v1.MessageB,\xca\xf3\x18(meta.whatsapp_business_account.*.messageH\x00R\amessage\x12c\n" +
-	"\x06status\x18  \x01(\v2\x1c.whatsapp.webhooks.v1.StatusB+\xca\xf3\x18'meta.whatsapp_business_account.*.statusH\x00R\x06status\x12_\n" +
-	"\x05error\x18! \x01(\v2\x1b.whatsapp.webhooks.v1.ErrorB*\xca\xf3\x18&meta.whatsapp_business_account.*.errorH\x00R\x05error\x12\x7f\n" +
-	"\x0eaccount_update\x18\" \x01(\v2#.whatsapp.webhooks.v1.AccountUpdateB1\xca\xf3\x18-meta.whatsapp_business_account.account_updateH\x00R\raccountUpdate\x12\xa3\x01\n" +
+	"\aunknown\x18\x1e \x01(\v2\x1d.eventrelay.v1.UnknownPayloadH\x00R\aunknown\x12~\n" +
+	"\amessage\x18\x1f \x01(\v2\x1d.whatsapp.webhooks.v1.MessageBC\xca\xf3\x18(meta.whatsapp_business_account.*.message\xca\xf3\x18\x13dialog360.*.messageH\x00R\amessage\x12y\n" +
+	"\x06status\x18  \x01(\v2\x1c.whatsapp.webhooks.v1.StatusBA\xca\xf3\x18'meta.whatsapp_business_account.*.status\xca\xf3\x18\x12dialog360.*.statusH\x00R\x06status\x12t\n" +
+	"\x05error\x18! \x01(\v2\x1b.whatsapp.webhooks.v1.ErrorB?\xca\xf3\x18&meta.whatsapp_business_account.*.error\xca\xf3\x18\x11dialog360.*.errorH\x00R\x05error\x12\x7f\n" +
+	"\x0eaccount_update\x18\" \x01(\v2#.whatsapp.webhooks.v1.AccountUpdateB1\xca\xf3\x18-meta.whatsapp_business_account.account_updateH\x00R\raccountUpdate\x12o\n" +
+	"\x04call\x18# \x01(\v2\x1a.whatsapp.webhooks.v1.CallB=\xca\xf3\x18%meta.whatsapp_business_account.*.call\xca\xf3\x18\x10dialog360.*.callH\x00R\x04call\x12\x91\x01\n" +
+	"\fmessage_echo\x18$ \x01(\v2\x1d.whatsapp.webhooks.v1.MessageBM\xca\xf3\x18-meta.whatsapp_business_account.*.message_echo\xca\xf3\x18\x18dialog360.*.message_echoH\x00R\vmessageEcho\x12{\n" +
+	"\x05chunk\x18% \x01(\v2\".whatsapp.webhooks.v1.HistoryChunkB?\xca\xf3\x18&meta.whatsapp_business_account.*.chunk\xca\xf3\x18\x11dialog360.*.chunkH\x00R\x05chunk\x12\x90\x01\n" +
+	"\vuser_action\x18& \x01(\v2 .whatsapp.webhooks.v1.UserActionBK\xca\xf3\x18,meta.whatsapp_business_account.*.user_action\xca\xf3\x18\x17dialog360.*.user_actionH\x00R\n" +
+	"userAction\x12\xa3\x01\n" +
 	"\x1cbusiness_integration_install\x18< \x01(\v2,.meta.webhooks.v1.BusinessIntegrationInstallB1\xca\xf3\x18-meta.application.business_integration_installH\x00R\x1abusinessIntegrationInstall\x12\xab\x01\n" +
 	"\x1ebusiness_integration_uninstall\x18= \x01(\v2..meta.webhooks.v1.BusinessIntegrationUninstallB3\xca\xf3\x18/meta.application.business_integration_uninstallH\x00R\x1cbusinessIntegrationUninstall\x12\x9f\x01\n" +
 	"\x1bbusiness_integration_update\x18> \x01(\v2+.meta.webhooks.v1.BusinessIntegrationUpdateB0\xca\xf3\x18,meta.application.business_integration_updateH\x00R\x19businessIntegrationUpdate\x12C\n" +
@@ -645,14 +718,17 @@ var file_eventrelay_v1_event_proto_goTypes = []any{
 	(*v1.Status)(nil),                        // 6: whatsapp.webhooks.v1.Status
 	(*v1.Error)(nil),                         // 7: whatsapp.webhooks.v1.Error
 	(*v1.AccountUpdate)(nil),                 // 8: whatsapp.webhooks.v1.AccountUpdate
-	(*v11.BusinessIntegrationInstall)(nil),   // 9: meta.webhooks.v1.BusinessIntegrationInstall
-	(*v11.BusinessIntegrationUninstall)(nil), // 10: meta.webhooks.v1.BusinessIntegrationUninstall
-	(*v11.BusinessIntegrationUpdate)(nil),    // 11: meta.webhooks.v1.BusinessIntegrationUpdate
-	(*v11.UserChange)(nil),                   // 12: meta.webhooks.v1.UserChange
-	(*v12.Channel)(nil),                      // 13: dialog360.webhooks.v1.Channel
-	(*v1.Metadata)(nil),                      // 14: whatsapp.webhooks.v1.Metadata
-	(*v1.Contact)(nil),                       // 15: whatsapp.webhooks.v1.Contact
-	(*structpb.Struct)(nil),                  // 16: google.protobuf.Struct
+	(*v1.Call)(nil),                          // 9: whatsapp.webhooks.v1.Call
+	(*v1.HistoryChunk)(nil),                  // 10: whatsapp.webhooks.v1.HistoryChunk
+	(*v1.UserAction)(nil),                    // 11: whatsapp.webhooks.v1.UserAction
+	(*v11.BusinessIntegrationInstall)(nil),   // 12: meta.webhooks.v1.BusinessIntegrationInstall
+	(*v11.BusinessIntegrationUninstall)(nil), // 13: meta.webhooks.v1.BusinessIntegrationUninstall
+	(*v11.BusinessIntegrationUpdate)(nil),    // 14: meta.webhooks.v1.BusinessIntegrationUpdate
+	(*v11.UserChange)(nil),                   // 15: meta.webhooks.v1.UserChange
+	(*v12.Channel)(nil),                      // 16: dialog360.webhooks.v1.Channel
+	(*v1.Metadata)(nil),                      // 17: whatsapp.webhooks.v1.Metadata
+	(*v1.Contact)(nil),                       // 18: whatsapp.webhooks.v1.Contact
+	(*structpb.Struct)(nil),                  // 19: google.protobuf.Struct
 }
 var file_eventrelay_v1_event_proto_depIdxs = []int32{
 	3,  // 0: eventrelay.v1.Event.provider:type_name -> eventrelay.v1.Provider
@@ -664,22 +740,26 @@ var file_eventrelay_v1_event_proto_depIdxs = []int32{
 	6,  // 6: eventrelay.v1.Event.status:type_name -> whatsapp.webhooks.v1.Status
 	7,  // 7: eventrelay.v1.Event.error:type_name -> whatsapp.webhooks.v1.Error
 	8,  // 8: eventrelay.v1.Event.account_update:type_name -> whatsapp.webhooks.v1.AccountUpdate
-	9,  // 9: eventrelay.v1.Event.business_integration_install:type_name -> meta.webhooks.v1.BusinessIntegrationInstall
-	10, // 10: eventrelay.v1.Event.business_integration_uninstall:type_name -> meta.webhooks.v1.BusinessIntegrationUninstall
-	11, // 11: eventrelay.v1.Event.business_integration_update:type_name -> meta.webhooks.v1.BusinessIntegrationUpdate
-	12, // 12: eventrelay.v1.Event.user:type_name -> meta.webhooks.v1.UserChange
-	13, // 13: eventrelay.v1.Event.channel_live:type_name -> dialog360.webhooks.v1.Channel
-	14, // 14: eventrelay.v1.EventContext.metadata:type_name -> whatsapp.webhooks.v1.Metadata
-	15, // 15: eventrelay.v1.EventContext.contacts:type_name -> whatsapp.webhooks.v1.Contact
-	16, // 16: eventrelay.v1.EventContext.conversation_context:type_name -> google.protobuf.Struct
-	7,  // 17: eventrelay.v1.EventContext.errors:type_name -> whatsapp.webhooks.v1.Error
-	16, // 18: eventrelay.v1.EventContext.envelope:type_name -> google.protobuf.Struct
-	16, // 19: eventrelay.v1.UnknownPayload.json:type_name -> google.protobuf.Struct
-	20, // [20:20] is the sub-list for method output_type
-	20, // [20:20] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	9,  // 9: eventrelay.v1.Event.call:type_name -> whatsapp.webhooks.v1.Call
+	5,  // 10: eventrelay.v1.Event.message_echo:type_name -> whatsapp.webhooks.v1.Message
+	10, // 11: eventrelay.v1.Event.chunk:type_name -> whatsapp.webhooks.v1.HistoryChunk
+	11, // 12: eventrelay.v1.Event.user_action:type_name -> whatsapp.webhooks.v1.UserAction
+	12, // 13: eventrelay.v1.Event.business_integration_install:type_name -> meta.webhooks.v1.BusinessIntegrationInstall
+	13, // 14: eventrelay.v1.Event.business_integration_uninstall:type_name -> meta.webhooks.v1.BusinessIntegrationUninstall
+	14, // 15: eventrelay.v1.Event.business_integration_update:type_name -> meta.webhooks.v1.BusinessIntegrationUpdate
+	15, // 16: eventrelay.v1.Event.user:type_name -> meta.webhooks.v1.UserChange
+	16, // 17: eventrelay.v1.Event.channel_live:type_name -> dialog360.webhooks.v1.Channel
+	17, // 18: eventrelay.v1.EventContext.metadata:type_name -> whatsapp.webhooks.v1.Metadata
+	18, // 19: eventrelay.v1.EventContext.contacts:type_name -> whatsapp.webhooks.v1.Contact
+	19, // 20: eventrelay.v1.EventContext.conversation_context:type_name -> google.protobuf.Struct
+	7,  // 21: eventrelay.v1.EventContext.errors:type_name -> whatsapp.webhooks.v1.Error
+	19, // 22: eventrelay.v1.EventContext.envelope:type_name -> google.protobuf.Struct
+	19, // 23: eventrelay.v1.UnknownPayload.json:type_name -> google.protobuf.Struct
+	24, // [24:24] is the sub-list for method output_type
+	24, // [24:24] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_eventrelay_v1_event_proto_init() }
@@ -694,6 +774,10 @@ func file_eventrelay_v1_event_proto_init() {
 		(*Event_Status)(nil),
 		(*Event_Error)(nil),
 		(*Event_AccountUpdate)(nil),
+		(*Event_Call)(nil),
+		(*Event_MessageEcho)(nil),
+		(*Event_Chunk)(nil),
+		(*Event_UserAction)(nil),
 		(*Event_BusinessIntegrationInstall)(nil),
 		(*Event_BusinessIntegrationUninstall)(nil),
 		(*Event_BusinessIntegrationUpdate)(nil),

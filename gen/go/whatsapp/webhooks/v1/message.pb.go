@@ -169,9 +169,79 @@ func (MessageType) EnumDescriptor() ([]byte, []int) {
 	return file_whatsapp_webhooks_v1_message_proto_rawDescGZIP(), []int{0}
 }
 
-// A message that a WhatsApp user sent to the business: one element of `messages`. The payload key has the name of `type`.
+// What had become of a message of the history.
+type HistoryMessageStatus int32
+
+const (
+	// Not sent, or a word unknown here.
+	HistoryMessageStatus_HISTORY_MESSAGE_STATUS_UNSPECIFIED HistoryMessageStatus = 0
+	// It had reached the recipient's device.
+	HistoryMessageStatus_HISTORY_MESSAGE_STATUS_DELIVERED HistoryMessageStatus = 1
+	// It had failed.
+	HistoryMessageStatus_HISTORY_MESSAGE_STATUS_ERROR HistoryMessageStatus = 2
+	// It was on its way.
+	HistoryMessageStatus_HISTORY_MESSAGE_STATUS_PENDING HistoryMessageStatus = 3
+	// It had been played.
+	HistoryMessageStatus_HISTORY_MESSAGE_STATUS_PLAYED HistoryMessageStatus = 4
+	// It had been read.
+	HistoryMessageStatus_HISTORY_MESSAGE_STATUS_READ HistoryMessageStatus = 5
+	// It had been sent.
+	HistoryMessageStatus_HISTORY_MESSAGE_STATUS_SENT HistoryMessageStatus = 6
+)
+
+// Enum value maps for HistoryMessageStatus.
+var (
+	HistoryMessageStatus_name = map[int32]string{
+		0: "HISTORY_MESSAGE_STATUS_UNSPECIFIED",
+		1: "HISTORY_MESSAGE_STATUS_DELIVERED",
+		2: "HISTORY_MESSAGE_STATUS_ERROR",
+		3: "HISTORY_MESSAGE_STATUS_PENDING",
+		4: "HISTORY_MESSAGE_STATUS_PLAYED",
+		5: "HISTORY_MESSAGE_STATUS_READ",
+		6: "HISTORY_MESSAGE_STATUS_SENT",
+	}
+	HistoryMessageStatus_value = map[string]int32{
+		"HISTORY_MESSAGE_STATUS_UNSPECIFIED": 0,
+		"HISTORY_MESSAGE_STATUS_DELIVERED":   1,
+		"HISTORY_MESSAGE_STATUS_ERROR":       2,
+		"HISTORY_MESSAGE_STATUS_PENDING":     3,
+		"HISTORY_MESSAGE_STATUS_PLAYED":      4,
+		"HISTORY_MESSAGE_STATUS_READ":        5,
+		"HISTORY_MESSAGE_STATUS_SENT":        6,
+	}
+)
+
+func (x HistoryMessageStatus) Enum() *HistoryMessageStatus {
+	p := new(HistoryMessageStatus)
+	*p = x
+	return p
+}
+
+func (x HistoryMessageStatus) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (HistoryMessageStatus) Descriptor() protoreflect.EnumDescriptor {
+	return file_whatsapp_webhooks_v1_message_proto_enumTypes[1].Descriptor()
+}
+
+func (HistoryMessageStatus) Type() protoreflect.EnumType {
+	return &file_whatsapp_webhooks_v1_message_proto_enumTypes[1]
+}
+
+func (x HistoryMessageStatus) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use HistoryMessageStatus.Descriptor instead.
+func (HistoryMessageStatus) EnumDescriptor() ([]byte, []int) {
+	return file_whatsapp_webhooks_v1_message_proto_rawDescGZIP(), []int{1}
+}
+
+// A WhatsApp message: one element of `messages`, sent by a user to the business, or of `message_echoes`, sent by the business. The payload key has
+// the name of `type`.
 //
-// Source: Meta, WhatsApp Cloud API messages webhook reference.
+// Source: Meta, WhatsApp Cloud API messages, smb_message_echoes, history and standby webhook references; `voice` from the on-premises API.
 type Message struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The sender's phone number; left out for users who adopted a username.
@@ -186,7 +256,7 @@ type Message struct {
 	GroupId *string `protobuf:"bytes,5,opt,name=group_id,json=groupId,proto3,oneof" json:"group_id,omitempty"`
 	// The message id (`wamid....`). A later media message or an edit may carry the same one.
 	Id *string `protobuf:"bytes,6,opt,name=id,proto3,oneof" json:"id,omitempty"`
-	// When the user sent it.
+	// When it was sent.
 	Timestamp *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=timestamp,proto3" json:"timestamp,omitempty"`
 	// The kind of message: which payload is set.
 	Type MessageType `protobuf:"varint,8,opt,name=type,proto3,enum=whatsapp.webhooks.v1.MessageType" json:"type,omitempty"`
@@ -199,9 +269,65 @@ type Message struct {
 	// The identity check of older payloads.
 	Identity *Identity `protobuf:"bytes,12,opt,name=identity,proto3" json:"identity,omitempty"`
 	// Text.
-	Text          *Text `protobuf:"bytes,20,opt,name=text,proto3" json:"text,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Text *Text `protobuf:"bytes,20,opt,name=text,proto3" json:"text,omitempty"`
+	// A picture.
+	Image *Media `protobuf:"bytes,21,opt,name=image,proto3" json:"image,omitempty"`
+	// A sound file or a voice message.
+	Audio *Media `protobuf:"bytes,22,opt,name=audio,proto3" json:"audio,omitempty"`
+	// A video.
+	Video *Media `protobuf:"bytes,23,opt,name=video,proto3" json:"video,omitempty"`
+	// A document.
+	Document *Media `protobuf:"bytes,24,opt,name=document,proto3" json:"document,omitempty"`
+	// A sticker.
+	Sticker *Media `protobuf:"bytes,25,opt,name=sticker,proto3" json:"sticker,omitempty"`
+	// A voice message; on-premises.
+	Voice *Media `protobuf:"bytes,26,opt,name=voice,proto3" json:"voice,omitempty"`
+	// A place.
+	Location *Location `protobuf:"bytes,27,opt,name=location,proto3" json:"location,omitempty"`
+	// Contact cards.
+	Contacts []*ContactCard `protobuf:"bytes,28,rep,name=contacts,proto3" json:"contacts,omitempty"`
+	// The answer to an interactive message; in an echo, the interactive message itself.
+	Interactive *Interactive `protobuf:"bytes,29,opt,name=interactive,proto3" json:"interactive,omitempty"`
+	// A tapped quick reply of a template.
+	Button *QuickReply `protobuf:"bytes,30,opt,name=button,proto3" json:"button,omitempty"`
+	// An order from a catalog.
+	Order *Order `protobuf:"bytes,31,opt,name=order,proto3" json:"order,omitempty"`
+	// A reaction to a message.
+	Reaction *Reaction `protobuf:"bytes,32,opt,name=reaction,proto3" json:"reaction,omitempty"`
+	// A notice of WhatsApp itself.
+	System *SystemNotice `protobuf:"bytes,33,opt,name=system,proto3" json:"system,omitempty"`
+	// What is known of a message that the Cloud API does not deliver.
+	Unsupported *UnsupportedMessage `protobuf:"bytes,34,opt,name=unsupported,proto3" json:"unsupported,omitempty"`
+	// What an earlier message says now.
+	Edit *MessageEdit `protobuf:"bytes,35,opt,name=edit,proto3" json:"edit,omitempty"`
+	// Which earlier message was deleted.
+	Revoke *MessageRevocation `protobuf:"bytes,36,opt,name=revoke,proto3" json:"revoke,omitempty"`
+	// Echoes and history: who it was sent to, a phone number or a group's id.
+	To *string `protobuf:"bytes,37,opt,name=to,proto3,oneof" json:"to,omitempty"`
+	// Echoes and history: who it was sent to, as a business-scoped user id.
+	ToUserId *string `protobuf:"bytes,38,opt,name=to_user_id,json=toUserId,proto3,oneof" json:"to_user_id,omitempty"`
+	// Echoes and history: who it was sent to, as an id under the parent business.
+	ToParentUserId *string `protobuf:"bytes,39,opt,name=to_parent_user_id,json=toParentUserId,proto3,oneof" json:"to_parent_user_id,omitempty"`
+	// History only: what had become of the message.
+	HistoryContext *HistoryContext `protobuf:"bytes,40,opt,name=history_context,json=historyContext,proto3" json:"history_context,omitempty"`
+	// Why contact cards were shared, where it stands beside them.
+	Origin ContactCardOrigin `protobuf:"varint,41,opt,name=origin,proto3,enum=whatsapp.webhooks.v1.ContactCardOrigin" json:"origin,omitempty"`
+	// Echoes: a template message.
+	Template *SentTemplate `protobuf:"bytes,42,opt,name=template,proto3" json:"template,omitempty"`
+	// Standby echoes: the message as it was given to the messages endpoint.
+	Message *Message `protobuf:"bytes,43,opt,name=message,proto3" json:"message,omitempty"`
+	// Standby echoes: the flow that the message opens.
+	Flow *SentFlow `protobuf:"bytes,44,opt,name=flow,proto3" json:"flow,omitempty"`
+	// As given to the messages endpoint: the product (`whatsapp`).
+	MessagingProduct *string `protobuf:"bytes,45,opt,name=messaging_product,json=messagingProduct,proto3,oneof" json:"messaging_product,omitempty"`
+	// As given to the messages endpoint: what `to` is, `individual` or `group`.
+	RecipientType *string `protobuf:"bytes,46,opt,name=recipient_type,json=recipientType,proto3,oneof" json:"recipient_type,omitempty"`
+	// As given to the messages endpoint: who it is sent to, as a business-scoped user id.
+	Recipient *string `protobuf:"bytes,47,opt,name=recipient,proto3,oneof" json:"recipient,omitempty"`
+	// As given to the messages endpoint: what the statuses of the message give back.
+	BizOpaqueCallbackData *string `protobuf:"bytes,48,opt,name=biz_opaque_callback_data,json=bizOpaqueCallbackData,proto3,oneof" json:"biz_opaque_callback_data,omitempty"`
+	unknownFields         protoimpl.UnknownFields
+	sizeCache             protoimpl.SizeCache
 }
 
 func (x *Message) Reset() {
@@ -325,11 +451,209 @@ func (x *Message) GetText() *Text {
 	return nil
 }
 
+func (x *Message) GetImage() *Media {
+	if x != nil {
+		return x.Image
+	}
+	return nil
+}
+
+func (x *Message) GetAudio() *Media {
+	if x != nil {
+		return x.Audio
+	}
+	return nil
+}
+
+func (x *Message) GetVideo() *Media {
+	if x != nil {
+		return x.Video
+	}
+	return nil
+}
+
+func (x *Message) GetDocument() *Media {
+	if x != nil {
+		return x.Document
+	}
+	return nil
+}
+
+func (x *Message) GetSticker() *Media {
+	if x != nil {
+		return x.Sticker
+	}
+	return nil
+}
+
+func (x *Message) GetVoice() *Media {
+	if x != nil {
+		return x.Voice
+	}
+	return nil
+}
+
+func (x *Message) GetLocation() *Location {
+	if x != nil {
+		return x.Location
+	}
+	return nil
+}
+
+func (x *Message) GetContacts() []*ContactCard {
+	if x != nil {
+		return x.Contacts
+	}
+	return nil
+}
+
+func (x *Message) GetInteractive() *Interactive {
+	if x != nil {
+		return x.Interactive
+	}
+	return nil
+}
+
+func (x *Message) GetButton() *QuickReply {
+	if x != nil {
+		return x.Button
+	}
+	return nil
+}
+
+func (x *Message) GetOrder() *Order {
+	if x != nil {
+		return x.Order
+	}
+	return nil
+}
+
+func (x *Message) GetReaction() *Reaction {
+	if x != nil {
+		return x.Reaction
+	}
+	return nil
+}
+
+func (x *Message) GetSystem() *SystemNotice {
+	if x != nil {
+		return x.System
+	}
+	return nil
+}
+
+func (x *Message) GetUnsupported() *UnsupportedMessage {
+	if x != nil {
+		return x.Unsupported
+	}
+	return nil
+}
+
+func (x *Message) GetEdit() *MessageEdit {
+	if x != nil {
+		return x.Edit
+	}
+	return nil
+}
+
+func (x *Message) GetRevoke() *MessageRevocation {
+	if x != nil {
+		return x.Revoke
+	}
+	return nil
+}
+
+func (x *Message) GetTo() string {
+	if x != nil && x.To != nil {
+		return *x.To
+	}
+	return ""
+}
+
+func (x *Message) GetToUserId() string {
+	if x != nil && x.ToUserId != nil {
+		return *x.ToUserId
+	}
+	return ""
+}
+
+func (x *Message) GetToParentUserId() string {
+	if x != nil && x.ToParentUserId != nil {
+		return *x.ToParentUserId
+	}
+	return ""
+}
+
+func (x *Message) GetHistoryContext() *HistoryContext {
+	if x != nil {
+		return x.HistoryContext
+	}
+	return nil
+}
+
+func (x *Message) GetOrigin() ContactCardOrigin {
+	if x != nil {
+		return x.Origin
+	}
+	return ContactCardOrigin_CONTACT_CARD_ORIGIN_UNSPECIFIED
+}
+
+func (x *Message) GetTemplate() *SentTemplate {
+	if x != nil {
+		return x.Template
+	}
+	return nil
+}
+
+func (x *Message) GetMessage() *Message {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+func (x *Message) GetFlow() *SentFlow {
+	if x != nil {
+		return x.Flow
+	}
+	return nil
+}
+
+func (x *Message) GetMessagingProduct() string {
+	if x != nil && x.MessagingProduct != nil {
+		return *x.MessagingProduct
+	}
+	return ""
+}
+
+func (x *Message) GetRecipientType() string {
+	if x != nil && x.RecipientType != nil {
+		return *x.RecipientType
+	}
+	return ""
+}
+
+func (x *Message) GetRecipient() string {
+	if x != nil && x.Recipient != nil {
+		return *x.Recipient
+	}
+	return ""
+}
+
+func (x *Message) GetBizOpaqueCallbackData() string {
+	if x != nil && x.BizOpaqueCallbackData != nil {
+		return *x.BizOpaqueCallbackData
+	}
+	return ""
+}
+
 // Text.
 type Text struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The text, in WhatsApp's own mark-up.
-	Body          *string `protobuf:"bytes,1,opt,name=body,proto3,oneof" json:"body,omitempty"`
+	Body *string `protobuf:"bytes,1,opt,name=body,proto3,oneof" json:"body,omitempty"`
+	// As given to the messages endpoint: whether a link is shown with a preview.
+	PreviewUrl    *bool `protobuf:"varint,2,opt,name=preview_url,json=previewUrl,proto3,oneof" json:"preview_url,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -371,6 +695,13 @@ func (x *Text) GetBody() string {
 	return ""
 }
 
+func (x *Text) GetPreviewUrl() bool {
+	if x != nil && x.PreviewUrl != nil {
+		return *x.PreviewUrl
+	}
+	return false
+}
+
 // What a message answers, or where it was forwarded from.
 type MessageContext struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -388,8 +719,10 @@ type MessageContext struct {
 	FromUserId *string `protobuf:"bytes,6,opt,name=from_user_id,json=fromUserId,proto3,oneof" json:"from_user_id,omitempty"`
 	// Who sent the message that is answered, as an id under the parent business.
 	FromParentUserId *string `protobuf:"bytes,7,opt,name=from_parent_user_id,json=fromParentUserId,proto3,oneof" json:"from_parent_user_id,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// As given to the messages endpoint: the id of the message that is answered.
+	MessageId     *string `protobuf:"bytes,8,opt,name=message_id,json=messageId,proto3,oneof" json:"message_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *MessageContext) Reset() {
@@ -467,6 +800,13 @@ func (x *MessageContext) GetFromUserId() string {
 func (x *MessageContext) GetFromParentUserId() string {
 	if x != nil && x.FromParentUserId != nil {
 		return *x.FromParentUserId
+	}
+	return ""
+}
+
+func (x *MessageContext) GetMessageId() string {
+	if x != nil && x.MessageId != nil {
+		return *x.MessageId
 	}
 	return ""
 }
@@ -590,11 +930,369 @@ func (x *Identity) GetHash() string {
 	return ""
 }
 
+// A tapped quick reply of a template.
+type QuickReply struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What the business gave the button when it sent the template.
+	Payload *string `protobuf:"bytes,1,opt,name=payload,proto3,oneof" json:"payload,omitempty"`
+	// What the button says.
+	Text          *string `protobuf:"bytes,2,opt,name=text,proto3,oneof" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *QuickReply) Reset() {
+	*x = QuickReply{}
+	mi := &file_whatsapp_webhooks_v1_message_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QuickReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QuickReply) ProtoMessage() {}
+
+func (x *QuickReply) ProtoReflect() protoreflect.Message {
+	mi := &file_whatsapp_webhooks_v1_message_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QuickReply.ProtoReflect.Descriptor instead.
+func (*QuickReply) Descriptor() ([]byte, []int) {
+	return file_whatsapp_webhooks_v1_message_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *QuickReply) GetPayload() string {
+	if x != nil && x.Payload != nil {
+		return *x.Payload
+	}
+	return ""
+}
+
+func (x *QuickReply) GetText() string {
+	if x != nil && x.Text != nil {
+		return *x.Text
+	}
+	return ""
+}
+
+// A reaction to a message.
+type Reaction struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The id of the message reacted to.
+	MessageId *string `protobuf:"bytes,1,opt,name=message_id,json=messageId,proto3,oneof" json:"message_id,omitempty"`
+	// The emoji; missing or empty where the reaction was taken back.
+	Emoji         *string `protobuf:"bytes,2,opt,name=emoji,proto3,oneof" json:"emoji,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Reaction) Reset() {
+	*x = Reaction{}
+	mi := &file_whatsapp_webhooks_v1_message_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Reaction) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Reaction) ProtoMessage() {}
+
+func (x *Reaction) ProtoReflect() protoreflect.Message {
+	mi := &file_whatsapp_webhooks_v1_message_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Reaction.ProtoReflect.Descriptor instead.
+func (*Reaction) Descriptor() ([]byte, []int) {
+	return file_whatsapp_webhooks_v1_message_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Reaction) GetMessageId() string {
+	if x != nil && x.MessageId != nil {
+		return *x.MessageId
+	}
+	return ""
+}
+
+func (x *Reaction) GetEmoji() string {
+	if x != nil && x.Emoji != nil {
+		return *x.Emoji
+	}
+	return ""
+}
+
+// What is known of a message that the Cloud API does not deliver.
+type UnsupportedMessage struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The kind, as sent (`edit`, `poll`, `poll_update`, `button`).
+	Type          *string `protobuf:"bytes,1,opt,name=type,proto3,oneof" json:"type,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnsupportedMessage) Reset() {
+	*x = UnsupportedMessage{}
+	mi := &file_whatsapp_webhooks_v1_message_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnsupportedMessage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnsupportedMessage) ProtoMessage() {}
+
+func (x *UnsupportedMessage) ProtoReflect() protoreflect.Message {
+	mi := &file_whatsapp_webhooks_v1_message_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnsupportedMessage.ProtoReflect.Descriptor instead.
+func (*UnsupportedMessage) Descriptor() ([]byte, []int) {
+	return file_whatsapp_webhooks_v1_message_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *UnsupportedMessage) GetType() string {
+	if x != nil && x.Type != nil {
+		return *x.Type
+	}
+	return ""
+}
+
+// What an earlier message says now.
+type MessageEdit struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The id of the message that was edited.
+	OriginalMessageId *string `protobuf:"bytes,1,opt,name=original_message_id,json=originalMessageId,proto3,oneof" json:"original_message_id,omitempty"`
+	// The new content: a type, its payload, and perhaps a context.
+	Message       *Message `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MessageEdit) Reset() {
+	*x = MessageEdit{}
+	mi := &file_whatsapp_webhooks_v1_message_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MessageEdit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MessageEdit) ProtoMessage() {}
+
+func (x *MessageEdit) ProtoReflect() protoreflect.Message {
+	mi := &file_whatsapp_webhooks_v1_message_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MessageEdit.ProtoReflect.Descriptor instead.
+func (*MessageEdit) Descriptor() ([]byte, []int) {
+	return file_whatsapp_webhooks_v1_message_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *MessageEdit) GetOriginalMessageId() string {
+	if x != nil && x.OriginalMessageId != nil {
+		return *x.OriginalMessageId
+	}
+	return ""
+}
+
+func (x *MessageEdit) GetMessage() *Message {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+// The deletion of an earlier message by its sender.
+type MessageRevocation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The id of the message that was deleted.
+	OriginalMessageId *string `protobuf:"bytes,1,opt,name=original_message_id,json=originalMessageId,proto3,oneof" json:"original_message_id,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *MessageRevocation) Reset() {
+	*x = MessageRevocation{}
+	mi := &file_whatsapp_webhooks_v1_message_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MessageRevocation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MessageRevocation) ProtoMessage() {}
+
+func (x *MessageRevocation) ProtoReflect() protoreflect.Message {
+	mi := &file_whatsapp_webhooks_v1_message_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MessageRevocation.ProtoReflect.Descriptor instead.
+func (*MessageRevocation) Descriptor() ([]byte, []int) {
+	return file_whatsapp_webhooks_v1_message_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *MessageRevocation) GetOriginalMessageId() string {
+	if x != nil && x.OriginalMessageId != nil {
+		return *x.OriginalMessageId
+	}
+	return ""
+}
+
+// What had become of a message of the history when it was sent along.
+type HistoryContext struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What had become of it.
+	Status        HistoryMessageStatus `protobuf:"varint,1,opt,name=status,proto3,enum=whatsapp.webhooks.v1.HistoryMessageStatus" json:"status,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HistoryContext) Reset() {
+	*x = HistoryContext{}
+	mi := &file_whatsapp_webhooks_v1_message_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HistoryContext) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HistoryContext) ProtoMessage() {}
+
+func (x *HistoryContext) ProtoReflect() protoreflect.Message {
+	mi := &file_whatsapp_webhooks_v1_message_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HistoryContext.ProtoReflect.Descriptor instead.
+func (*HistoryContext) Descriptor() ([]byte, []int) {
+	return file_whatsapp_webhooks_v1_message_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *HistoryContext) GetStatus() HistoryMessageStatus {
+	if x != nil {
+		return x.Status
+	}
+	return HistoryMessageStatus_HISTORY_MESSAGE_STATUS_UNSPECIFIED
+}
+
+// The flow that a message of the business opens.
+type SentFlow struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The flow's id.
+	Id *string `protobuf:"bytes,1,opt,name=id,proto3,oneof" json:"id,omitempty"`
+	// The flow's name.
+	Name          *string `protobuf:"bytes,2,opt,name=name,proto3,oneof" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SentFlow) Reset() {
+	*x = SentFlow{}
+	mi := &file_whatsapp_webhooks_v1_message_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SentFlow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SentFlow) ProtoMessage() {}
+
+func (x *SentFlow) ProtoReflect() protoreflect.Message {
+	mi := &file_whatsapp_webhooks_v1_message_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SentFlow.ProtoReflect.Descriptor instead.
+func (*SentFlow) Descriptor() ([]byte, []int) {
+	return file_whatsapp_webhooks_v1_message_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *SentFlow) GetId() string {
+	if x != nil && x.Id != nil {
+		return *x.Id
+	}
+	return ""
+}
+
+func (x *SentFlow) GetName() string {
+	if x != nil && x.Name != nil {
+		return *x.Name
+	}
+	return ""
+}
+
 var File_whatsapp_webhooks_v1_message_proto protoreflect.FileDescriptor
 
 const file_whatsapp_webhooks_v1_message_proto_rawDesc = "" +
 	"\n" +
-	"\"whatsapp/webhooks/v1/message.proto\x12\x14whatsapp.webhooks.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a whatsapp/webhooks/v1/error.proto\x1a#whatsapp/webhooks/v1/referral.proto\"\xcc\x05\n" +
+	"\"whatsapp/webhooks/v1/message.proto\x12\x14whatsapp.webhooks.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a'whatsapp/webhooks/v1/contact_card.proto\x1a whatsapp/webhooks/v1/error.proto\x1a&whatsapp/webhooks/v1/interactive.proto\x1a#whatsapp/webhooks/v1/location.proto\x1a whatsapp/webhooks/v1/media.proto\x1a whatsapp/webhooks/v1/order.proto\x1a#whatsapp/webhooks/v1/referral.proto\x1a(whatsapp/webhooks/v1/sent_template.proto\x1a(whatsapp/webhooks/v1/system_notice.proto\"\xda\x12\n" +
 	"\aMessage\x12\x1c\n" +
 	"\x04from\x18\x01 \x01(\tB\x03\x80\x01\x01H\x00R\x04from\x88\x01\x01\x12%\n" +
 	"\ffrom_user_id\x18\x02 \x01(\tH\x01R\n" +
@@ -610,16 +1308,57 @@ const file_whatsapp_webhooks_v1_message_proto_rawDesc = "" +
 	" \x01(\v2\x1e.whatsapp.webhooks.v1.ReferralR\breferral\x123\n" +
 	"\x06errors\x18\v \x03(\v2\x1b.whatsapp.webhooks.v1.ErrorR\x06errors\x12:\n" +
 	"\bidentity\x18\f \x01(\v2\x1e.whatsapp.webhooks.v1.IdentityR\bidentity\x12.\n" +
-	"\x04text\x18\x14 \x01(\v2\x1a.whatsapp.webhooks.v1.TextR\x04textB\a\n" +
+	"\x04text\x18\x14 \x01(\v2\x1a.whatsapp.webhooks.v1.TextR\x04text\x121\n" +
+	"\x05image\x18\x15 \x01(\v2\x1b.whatsapp.webhooks.v1.MediaR\x05image\x121\n" +
+	"\x05audio\x18\x16 \x01(\v2\x1b.whatsapp.webhooks.v1.MediaR\x05audio\x121\n" +
+	"\x05video\x18\x17 \x01(\v2\x1b.whatsapp.webhooks.v1.MediaR\x05video\x127\n" +
+	"\bdocument\x18\x18 \x01(\v2\x1b.whatsapp.webhooks.v1.MediaR\bdocument\x125\n" +
+	"\asticker\x18\x19 \x01(\v2\x1b.whatsapp.webhooks.v1.MediaR\asticker\x121\n" +
+	"\x05voice\x18\x1a \x01(\v2\x1b.whatsapp.webhooks.v1.MediaR\x05voice\x12:\n" +
+	"\blocation\x18\x1b \x01(\v2\x1e.whatsapp.webhooks.v1.LocationR\blocation\x12=\n" +
+	"\bcontacts\x18\x1c \x03(\v2!.whatsapp.webhooks.v1.ContactCardR\bcontacts\x12C\n" +
+	"\vinteractive\x18\x1d \x01(\v2!.whatsapp.webhooks.v1.InteractiveR\vinteractive\x128\n" +
+	"\x06button\x18\x1e \x01(\v2 .whatsapp.webhooks.v1.QuickReplyR\x06button\x121\n" +
+	"\x05order\x18\x1f \x01(\v2\x1b.whatsapp.webhooks.v1.OrderR\x05order\x12:\n" +
+	"\breaction\x18  \x01(\v2\x1e.whatsapp.webhooks.v1.ReactionR\breaction\x12:\n" +
+	"\x06system\x18! \x01(\v2\".whatsapp.webhooks.v1.SystemNoticeR\x06system\x12J\n" +
+	"\vunsupported\x18\" \x01(\v2(.whatsapp.webhooks.v1.UnsupportedMessageR\vunsupported\x125\n" +
+	"\x04edit\x18# \x01(\v2!.whatsapp.webhooks.v1.MessageEditR\x04edit\x12?\n" +
+	"\x06revoke\x18$ \x01(\v2'.whatsapp.webhooks.v1.MessageRevocationR\x06revoke\x12\x18\n" +
+	"\x02to\x18% \x01(\tB\x03\x80\x01\x01H\x06R\x02to\x88\x01\x01\x12!\n" +
+	"\n" +
+	"to_user_id\x18& \x01(\tH\aR\btoUserId\x88\x01\x01\x12.\n" +
+	"\x11to_parent_user_id\x18' \x01(\tH\bR\x0etoParentUserId\x88\x01\x01\x12M\n" +
+	"\x0fhistory_context\x18( \x01(\v2$.whatsapp.webhooks.v1.HistoryContextR\x0ehistoryContext\x12?\n" +
+	"\x06origin\x18) \x01(\x0e2'.whatsapp.webhooks.v1.ContactCardOriginR\x06origin\x12>\n" +
+	"\btemplate\x18* \x01(\v2\".whatsapp.webhooks.v1.SentTemplateR\btemplate\x127\n" +
+	"\amessage\x18+ \x01(\v2\x1d.whatsapp.webhooks.v1.MessageR\amessage\x122\n" +
+	"\x04flow\x18, \x01(\v2\x1e.whatsapp.webhooks.v1.SentFlowR\x04flow\x120\n" +
+	"\x11messaging_product\x18- \x01(\tH\tR\x10messagingProduct\x88\x01\x01\x12*\n" +
+	"\x0erecipient_type\x18. \x01(\tH\n" +
+	"R\rrecipientType\x88\x01\x01\x12!\n" +
+	"\trecipient\x18/ \x01(\tH\vR\trecipient\x88\x01\x01\x12<\n" +
+	"\x18biz_opaque_callback_data\x180 \x01(\tH\fR\x15bizOpaqueCallbackData\x88\x01\x01B\a\n" +
 	"\x05_fromB\x0f\n" +
 	"\r_from_user_idB\x16\n" +
 	"\x14_from_parent_user_idB\x12\n" +
 	"\x10_from_logical_idB\v\n" +
 	"\t_group_idB\x05\n" +
-	"\x03_id\"-\n" +
+	"\x03_idB\x05\n" +
+	"\x03_toB\r\n" +
+	"\v_to_user_idB\x14\n" +
+	"\x12_to_parent_user_idB\x14\n" +
+	"\x12_messaging_productB\x11\n" +
+	"\x0f_recipient_typeB\f\n" +
+	"\n" +
+	"_recipientB\x1b\n" +
+	"\x19_biz_opaque_callback_data\"c\n" +
 	"\x04Text\x12\x1c\n" +
-	"\x04body\x18\x01 \x01(\tB\x03\x80\x01\x01H\x00R\x04body\x88\x01\x01B\a\n" +
-	"\x05_body\"\xab\x03\n" +
+	"\x04body\x18\x01 \x01(\tB\x03\x80\x01\x01H\x00R\x04body\x88\x01\x01\x12$\n" +
+	"\vpreview_url\x18\x02 \x01(\bH\x01R\n" +
+	"previewUrl\x88\x01\x01B\a\n" +
+	"\x05_bodyB\x0e\n" +
+	"\f_preview_url\"\xde\x03\n" +
 	"\x0eMessageContext\x12\x1c\n" +
 	"\x04from\x18\x01 \x01(\tB\x03\x80\x01\x01H\x00R\x04from\x88\x01\x01\x12\x13\n" +
 	"\x02id\x18\x02 \x01(\tH\x01R\x02id\x88\x01\x01\x12!\n" +
@@ -628,14 +1367,17 @@ const file_whatsapp_webhooks_v1_message_proto_rawDesc = "" +
 	"\x10referred_product\x18\x05 \x01(\v2%.whatsapp.webhooks.v1.ReferredProductR\x0freferredProduct\x12%\n" +
 	"\ffrom_user_id\x18\x06 \x01(\tH\x04R\n" +
 	"fromUserId\x88\x01\x01\x122\n" +
-	"\x13from_parent_user_id\x18\a \x01(\tH\x05R\x10fromParentUserId\x88\x01\x01B\a\n" +
+	"\x13from_parent_user_id\x18\a \x01(\tH\x05R\x10fromParentUserId\x88\x01\x01\x12\"\n" +
+	"\n" +
+	"message_id\x18\b \x01(\tH\x06R\tmessageId\x88\x01\x01B\a\n" +
 	"\x05_fromB\x05\n" +
 	"\x03_idB\f\n" +
 	"\n" +
 	"_forwardedB\x17\n" +
 	"\x15_frequently_forwardedB\x0f\n" +
 	"\r_from_user_idB\x16\n" +
-	"\x14_from_parent_user_id\"\x91\x01\n" +
+	"\x14_from_parent_user_idB\r\n" +
+	"\v_message_id\"\x91\x01\n" +
 	"\x0fReferredProduct\x12\"\n" +
 	"\n" +
 	"catalog_id\x18\x01 \x01(\tH\x00R\tcatalogId\x88\x01\x01\x123\n" +
@@ -647,7 +1389,37 @@ const file_whatsapp_webhooks_v1_message_proto_rawDesc = "" +
 	"\x11created_timestamp\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x10createdTimestamp\x12\x17\n" +
 	"\x04hash\x18\x03 \x01(\tH\x01R\x04hash\x88\x01\x01B\x0f\n" +
 	"\r_acknowledgedB\a\n" +
-	"\x05_hash*\xc5\x05\n" +
+	"\x05_hash\"^\n" +
+	"\n" +
+	"QuickReply\x12\x1d\n" +
+	"\apayload\x18\x01 \x01(\tH\x00R\apayload\x88\x01\x01\x12\x1c\n" +
+	"\x04text\x18\x02 \x01(\tB\x03\x80\x01\x01H\x01R\x04text\x88\x01\x01B\n" +
+	"\n" +
+	"\b_payloadB\a\n" +
+	"\x05_text\"g\n" +
+	"\bReaction\x12\"\n" +
+	"\n" +
+	"message_id\x18\x01 \x01(\tH\x00R\tmessageId\x88\x01\x01\x12\x1e\n" +
+	"\x05emoji\x18\x02 \x01(\tB\x03\x80\x01\x01H\x01R\x05emoji\x88\x01\x01B\r\n" +
+	"\v_message_idB\b\n" +
+	"\x06_emoji\"6\n" +
+	"\x12UnsupportedMessage\x12\x17\n" +
+	"\x04type\x18\x01 \x01(\tH\x00R\x04type\x88\x01\x01B\a\n" +
+	"\x05_type\"\x93\x01\n" +
+	"\vMessageEdit\x123\n" +
+	"\x13original_message_id\x18\x01 \x01(\tH\x00R\x11originalMessageId\x88\x01\x01\x127\n" +
+	"\amessage\x18\x02 \x01(\v2\x1d.whatsapp.webhooks.v1.MessageR\amessageB\x16\n" +
+	"\x14_original_message_id\"`\n" +
+	"\x11MessageRevocation\x123\n" +
+	"\x13original_message_id\x18\x01 \x01(\tH\x00R\x11originalMessageId\x88\x01\x01B\x16\n" +
+	"\x14_original_message_id\"T\n" +
+	"\x0eHistoryContext\x12B\n" +
+	"\x06status\x18\x01 \x01(\x0e2*.whatsapp.webhooks.v1.HistoryMessageStatusR\x06status\"H\n" +
+	"\bSentFlow\x12\x13\n" +
+	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x88\x01\x01\x12\x17\n" +
+	"\x04name\x18\x02 \x01(\tH\x01R\x04name\x88\x01\x01B\x05\n" +
+	"\x03_idB\a\n" +
+	"\x05_name*\xc5\x05\n" +
 	"\vMessageType\x12\x1c\n" +
 	"\x18MESSAGE_TYPE_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11MESSAGE_TYPE_TEXT\x10\x01\x12\x16\n" +
@@ -675,7 +1447,15 @@ const file_whatsapp_webhooks_v1_message_proto_rawDesc = "" +
 	"\x19MESSAGE_TYPE_GROUP_INVITE\x10\x16\x12\x15\n" +
 	"\x11MESSAGE_TYPE_POLL\x10\x17\x12\x18\n" +
 	"\x14MESSAGE_TYPE_PRODUCT\x10\x18\x12\x19\n" +
-	"\x15MESSAGE_TYPE_TEMPLATE\x10\x19B\xcd\x01\n" +
+	"\x15MESSAGE_TYPE_TEMPLATE\x10\x19*\x8f\x02\n" +
+	"\x14HistoryMessageStatus\x12&\n" +
+	"\"HISTORY_MESSAGE_STATUS_UNSPECIFIED\x10\x00\x12$\n" +
+	" HISTORY_MESSAGE_STATUS_DELIVERED\x10\x01\x12 \n" +
+	"\x1cHISTORY_MESSAGE_STATUS_ERROR\x10\x02\x12\"\n" +
+	"\x1eHISTORY_MESSAGE_STATUS_PENDING\x10\x03\x12!\n" +
+	"\x1dHISTORY_MESSAGE_STATUS_PLAYED\x10\x04\x12\x1f\n" +
+	"\x1bHISTORY_MESSAGE_STATUS_READ\x10\x05\x12\x1f\n" +
+	"\x1bHISTORY_MESSAGE_STATUS_SENT\x10\x06B\xcd\x01\n" +
 	"\x18com.whatsapp.webhooks.v1B\fMessageProtoP\x01Z1eventrelay/gen/go/whatsapp/webhooks/v1;webhooksv1\xa2\x02\x03WWX\xaa\x02\x14Whatsapp.Webhooks.V1\xca\x02\x14Whatsapp\\Webhooks\\V1\xe2\x02 Whatsapp\\Webhooks\\V1\\GPBMetadata\xea\x02\x16Whatsapp::Webhooks::V1b\x06proto3"
 
 var (
@@ -690,34 +1470,73 @@ func file_whatsapp_webhooks_v1_message_proto_rawDescGZIP() []byte {
 	return file_whatsapp_webhooks_v1_message_proto_rawDescData
 }
 
-var file_whatsapp_webhooks_v1_message_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_whatsapp_webhooks_v1_message_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_whatsapp_webhooks_v1_message_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_whatsapp_webhooks_v1_message_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_whatsapp_webhooks_v1_message_proto_goTypes = []any{
 	(MessageType)(0),              // 0: whatsapp.webhooks.v1.MessageType
-	(*Message)(nil),               // 1: whatsapp.webhooks.v1.Message
-	(*Text)(nil),                  // 2: whatsapp.webhooks.v1.Text
-	(*MessageContext)(nil),        // 3: whatsapp.webhooks.v1.MessageContext
-	(*ReferredProduct)(nil),       // 4: whatsapp.webhooks.v1.ReferredProduct
-	(*Identity)(nil),              // 5: whatsapp.webhooks.v1.Identity
-	(*timestamppb.Timestamp)(nil), // 6: google.protobuf.Timestamp
-	(*Referral)(nil),              // 7: whatsapp.webhooks.v1.Referral
-	(*Error)(nil),                 // 8: whatsapp.webhooks.v1.Error
+	(HistoryMessageStatus)(0),     // 1: whatsapp.webhooks.v1.HistoryMessageStatus
+	(*Message)(nil),               // 2: whatsapp.webhooks.v1.Message
+	(*Text)(nil),                  // 3: whatsapp.webhooks.v1.Text
+	(*MessageContext)(nil),        // 4: whatsapp.webhooks.v1.MessageContext
+	(*ReferredProduct)(nil),       // 5: whatsapp.webhooks.v1.ReferredProduct
+	(*Identity)(nil),              // 6: whatsapp.webhooks.v1.Identity
+	(*QuickReply)(nil),            // 7: whatsapp.webhooks.v1.QuickReply
+	(*Reaction)(nil),              // 8: whatsapp.webhooks.v1.Reaction
+	(*UnsupportedMessage)(nil),    // 9: whatsapp.webhooks.v1.UnsupportedMessage
+	(*MessageEdit)(nil),           // 10: whatsapp.webhooks.v1.MessageEdit
+	(*MessageRevocation)(nil),     // 11: whatsapp.webhooks.v1.MessageRevocation
+	(*HistoryContext)(nil),        // 12: whatsapp.webhooks.v1.HistoryContext
+	(*SentFlow)(nil),              // 13: whatsapp.webhooks.v1.SentFlow
+	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
+	(*Referral)(nil),              // 15: whatsapp.webhooks.v1.Referral
+	(*Error)(nil),                 // 16: whatsapp.webhooks.v1.Error
+	(*Media)(nil),                 // 17: whatsapp.webhooks.v1.Media
+	(*Location)(nil),              // 18: whatsapp.webhooks.v1.Location
+	(*ContactCard)(nil),           // 19: whatsapp.webhooks.v1.ContactCard
+	(*Interactive)(nil),           // 20: whatsapp.webhooks.v1.Interactive
+	(*Order)(nil),                 // 21: whatsapp.webhooks.v1.Order
+	(*SystemNotice)(nil),          // 22: whatsapp.webhooks.v1.SystemNotice
+	(ContactCardOrigin)(0),        // 23: whatsapp.webhooks.v1.ContactCardOrigin
+	(*SentTemplate)(nil),          // 24: whatsapp.webhooks.v1.SentTemplate
 }
 var file_whatsapp_webhooks_v1_message_proto_depIdxs = []int32{
-	6, // 0: whatsapp.webhooks.v1.Message.timestamp:type_name -> google.protobuf.Timestamp
-	0, // 1: whatsapp.webhooks.v1.Message.type:type_name -> whatsapp.webhooks.v1.MessageType
-	3, // 2: whatsapp.webhooks.v1.Message.context:type_name -> whatsapp.webhooks.v1.MessageContext
-	7, // 3: whatsapp.webhooks.v1.Message.referral:type_name -> whatsapp.webhooks.v1.Referral
-	8, // 4: whatsapp.webhooks.v1.Message.errors:type_name -> whatsapp.webhooks.v1.Error
-	5, // 5: whatsapp.webhooks.v1.Message.identity:type_name -> whatsapp.webhooks.v1.Identity
-	2, // 6: whatsapp.webhooks.v1.Message.text:type_name -> whatsapp.webhooks.v1.Text
-	4, // 7: whatsapp.webhooks.v1.MessageContext.referred_product:type_name -> whatsapp.webhooks.v1.ReferredProduct
-	6, // 8: whatsapp.webhooks.v1.Identity.created_timestamp:type_name -> google.protobuf.Timestamp
-	9, // [9:9] is the sub-list for method output_type
-	9, // [9:9] is the sub-list for method input_type
-	9, // [9:9] is the sub-list for extension type_name
-	9, // [9:9] is the sub-list for extension extendee
-	0, // [0:9] is the sub-list for field type_name
+	14, // 0: whatsapp.webhooks.v1.Message.timestamp:type_name -> google.protobuf.Timestamp
+	0,  // 1: whatsapp.webhooks.v1.Message.type:type_name -> whatsapp.webhooks.v1.MessageType
+	4,  // 2: whatsapp.webhooks.v1.Message.context:type_name -> whatsapp.webhooks.v1.MessageContext
+	15, // 3: whatsapp.webhooks.v1.Message.referral:type_name -> whatsapp.webhooks.v1.Referral
+	16, // 4: whatsapp.webhooks.v1.Message.errors:type_name -> whatsapp.webhooks.v1.Error
+	6,  // 5: whatsapp.webhooks.v1.Message.identity:type_name -> whatsapp.webhooks.v1.Identity
+	3,  // 6: whatsapp.webhooks.v1.Message.text:type_name -> whatsapp.webhooks.v1.Text
+	17, // 7: whatsapp.webhooks.v1.Message.image:type_name -> whatsapp.webhooks.v1.Media
+	17, // 8: whatsapp.webhooks.v1.Message.audio:type_name -> whatsapp.webhooks.v1.Media
+	17, // 9: whatsapp.webhooks.v1.Message.video:type_name -> whatsapp.webhooks.v1.Media
+	17, // 10: whatsapp.webhooks.v1.Message.document:type_name -> whatsapp.webhooks.v1.Media
+	17, // 11: whatsapp.webhooks.v1.Message.sticker:type_name -> whatsapp.webhooks.v1.Media
+	17, // 12: whatsapp.webhooks.v1.Message.voice:type_name -> whatsapp.webhooks.v1.Media
+	18, // 13: whatsapp.webhooks.v1.Message.location:type_name -> whatsapp.webhooks.v1.Location
+	19, // 14: whatsapp.webhooks.v1.Message.contacts:type_name -> whatsapp.webhooks.v1.ContactCard
+	20, // 15: whatsapp.webhooks.v1.Message.interactive:type_name -> whatsapp.webhooks.v1.Interactive
+	7,  // 16: whatsapp.webhooks.v1.Message.button:type_name -> whatsapp.webhooks.v1.QuickReply
+	21, // 17: whatsapp.webhooks.v1.Message.order:type_name -> whatsapp.webhooks.v1.Order
+	8,  // 18: whatsapp.webhooks.v1.Message.reaction:type_name -> whatsapp.webhooks.v1.Reaction
+	22, // 19: whatsapp.webhooks.v1.Message.system:type_name -> whatsapp.webhooks.v1.SystemNotice
+	9,  // 20: whatsapp.webhooks.v1.Message.unsupported:type_name -> whatsapp.webhooks.v1.UnsupportedMessage
+	10, // 21: whatsapp.webhooks.v1.Message.edit:type_name -> whatsapp.webhooks.v1.MessageEdit
+	11, // 22: whatsapp.webhooks.v1.Message.revoke:type_name -> whatsapp.webhooks.v1.MessageRevocation
+	12, // 23: whatsapp.webhooks.v1.Message.history_context:type_name -> whatsapp.webhooks.v1.HistoryContext
+	23, // 24: whatsapp.webhooks.v1.Message.origin:type_name -> whatsapp.webhooks.v1.ContactCardOrigin
+	24, // 25: whatsapp.webhooks.v1.Message.template:type_name -> whatsapp.webhooks.v1.SentTemplate
+	2,  // 26: whatsapp.webhooks.v1.Message.message:type_name -> whatsapp.webhooks.v1.Message
+	13, // 27: whatsapp.webhooks.v1.Message.flow:type_name -> whatsapp.webhooks.v1.SentFlow
+	5,  // 28: whatsapp.webhooks.v1.MessageContext.referred_product:type_name -> whatsapp.webhooks.v1.ReferredProduct
+	14, // 29: whatsapp.webhooks.v1.Identity.created_timestamp:type_name -> google.protobuf.Timestamp
+	2,  // 30: whatsapp.webhooks.v1.MessageEdit.message:type_name -> whatsapp.webhooks.v1.Message
+	1,  // 31: whatsapp.webhooks.v1.HistoryContext.status:type_name -> whatsapp.webhooks.v1.HistoryMessageStatus
+	32, // [32:32] is the sub-list for method output_type
+	32, // [32:32] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_whatsapp_webhooks_v1_message_proto_init() }
@@ -725,20 +1544,33 @@ func file_whatsapp_webhooks_v1_message_proto_init() {
 	if File_whatsapp_webhooks_v1_message_proto != nil {
 		return
 	}
+	file_whatsapp_webhooks_v1_contact_card_proto_init()
 	file_whatsapp_webhooks_v1_error_proto_init()
+	file_whatsapp_webhooks_v1_interactive_proto_init()
+	file_whatsapp_webhooks_v1_location_proto_init()
+	file_whatsapp_webhooks_v1_media_proto_init()
+	file_whatsapp_webhooks_v1_order_proto_init()
 	file_whatsapp_webhooks_v1_referral_proto_init()
+	file_whatsapp_webhooks_v1_sent_template_proto_init()
+	file_whatsapp_webhooks_v1_system_notice_proto_init()
 	file_whatsapp_webhooks_v1_message_proto_msgTypes[0].OneofWrappers = []any{}
 	file_whatsapp_webhooks_v1_message_proto_msgTypes[1].OneofWrappers = []any{}
 	file_whatsapp_webhooks_v1_message_proto_msgTypes[2].OneofWrappers = []any{}
 	file_whatsapp_webhooks_v1_message_proto_msgTypes[3].OneofWrappers = []any{}
 	file_whatsapp_webhooks_v1_message_proto_msgTypes[4].OneofWrappers = []any{}
+	file_whatsapp_webhooks_v1_message_proto_msgTypes[5].OneofWrappers = []any{}
+	file_whatsapp_webhooks_v1_message_proto_msgTypes[6].OneofWrappers = []any{}
+	file_whatsapp_webhooks_v1_message_proto_msgTypes[7].OneofWrappers = []any{}
+	file_whatsapp_webhooks_v1_message_proto_msgTypes[8].OneofWrappers = []any{}
+	file_whatsapp_webhooks_v1_message_proto_msgTypes[9].OneofWrappers = []any{}
+	file_whatsapp_webhooks_v1_message_proto_msgTypes[11].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_whatsapp_webhooks_v1_message_proto_rawDesc), len(file_whatsapp_webhooks_v1_message_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   5,
+			NumEnums:      2,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -159,7 +159,11 @@ type Referral struct {
 	// The greeting that the ad shows in the chat.
 	WelcomeMessage *WelcomeMessage `protobuf:"bytes,11,opt,name=welcome_message,json=welcomeMessage,proto3" json:"welcome_message,omitempty"`
 	// Free text of the link that was followed.
-	Ref           *string `protobuf:"bytes,12,opt,name=ref,proto3,oneof" json:"ref,omitempty"`
+	Ref *string `protobuf:"bytes,12,opt,name=ref,proto3,oneof" json:"ref,omitempty"`
+	// Its picture; on-premises.
+	Image *Media `protobuf:"bytes,13,opt,name=image,proto3" json:"image,omitempty"`
+	// Its video; on-premises.
+	Video         *Media `protobuf:"bytes,14,opt,name=video,proto3" json:"video,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -278,6 +282,20 @@ func (x *Referral) GetRef() string {
 	return ""
 }
 
+func (x *Referral) GetImage() *Media {
+	if x != nil {
+		return x.Image
+	}
+	return nil
+}
+
+func (x *Referral) GetVideo() *Media {
+	if x != nil {
+		return x.Video
+	}
+	return nil
+}
+
 // The greeting that an ad shows in the chat.
 type WelcomeMessage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -328,7 +346,7 @@ var File_whatsapp_webhooks_v1_referral_proto protoreflect.FileDescriptor
 
 const file_whatsapp_webhooks_v1_referral_proto_rawDesc = "" +
 	"\n" +
-	"#whatsapp/webhooks/v1/referral.proto\x12\x14whatsapp.webhooks.v1\"\x8a\x05\n" +
+	"#whatsapp/webhooks/v1/referral.proto\x12\x14whatsapp.webhooks.v1\x1a whatsapp/webhooks/v1/media.proto\"\xf0\x05\n" +
 	"\bReferral\x12\"\n" +
 	"\n" +
 	"source_url\x18\x01 \x01(\tH\x00R\tsourceUrl\x88\x01\x01\x12 \n" +
@@ -345,7 +363,9 @@ const file_whatsapp_webhooks_v1_referral_proto_rawDesc = "" +
 	"\tctwa_clid\x18\n" +
 	" \x01(\tH\aR\bctwaClid\x88\x01\x01\x12M\n" +
 	"\x0fwelcome_message\x18\v \x01(\v2$.whatsapp.webhooks.v1.WelcomeMessageR\x0ewelcomeMessage\x12\x15\n" +
-	"\x03ref\x18\f \x01(\tH\bR\x03ref\x88\x01\x01B\r\n" +
+	"\x03ref\x18\f \x01(\tH\bR\x03ref\x88\x01\x01\x121\n" +
+	"\x05image\x18\r \x01(\v2\x1b.whatsapp.webhooks.v1.MediaR\x05image\x121\n" +
+	"\x05video\x18\x0e \x01(\v2\x1b.whatsapp.webhooks.v1.MediaR\x05videoB\r\n" +
 	"\v_source_urlB\f\n" +
 	"\n" +
 	"_source_idB\v\n" +
@@ -392,16 +412,19 @@ var file_whatsapp_webhooks_v1_referral_proto_goTypes = []any{
 	(ReferralMediaType)(0),  // 1: whatsapp.webhooks.v1.ReferralMediaType
 	(*Referral)(nil),        // 2: whatsapp.webhooks.v1.Referral
 	(*WelcomeMessage)(nil),  // 3: whatsapp.webhooks.v1.WelcomeMessage
+	(*Media)(nil),           // 4: whatsapp.webhooks.v1.Media
 }
 var file_whatsapp_webhooks_v1_referral_proto_depIdxs = []int32{
 	0, // 0: whatsapp.webhooks.v1.Referral.source_type:type_name -> whatsapp.webhooks.v1.ReferralSourceType
 	1, // 1: whatsapp.webhooks.v1.Referral.media_type:type_name -> whatsapp.webhooks.v1.ReferralMediaType
 	3, // 2: whatsapp.webhooks.v1.Referral.welcome_message:type_name -> whatsapp.webhooks.v1.WelcomeMessage
-	3, // [3:3] is the sub-list for method output_type
-	3, // [3:3] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	4, // 3: whatsapp.webhooks.v1.Referral.image:type_name -> whatsapp.webhooks.v1.Media
+	4, // 4: whatsapp.webhooks.v1.Referral.video:type_name -> whatsapp.webhooks.v1.Media
+	5, // [5:5] is the sub-list for method output_type
+	5, // [5:5] is the sub-list for method input_type
+	5, // [5:5] is the sub-list for extension type_name
+	5, // [5:5] is the sub-list for extension extendee
+	0, // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_whatsapp_webhooks_v1_referral_proto_init() }
@@ -409,6 +432,7 @@ func file_whatsapp_webhooks_v1_referral_proto_init() {
 	if File_whatsapp_webhooks_v1_referral_proto != nil {
 		return
 	}
+	file_whatsapp_webhooks_v1_media_proto_init()
 	file_whatsapp_webhooks_v1_referral_proto_msgTypes[0].OneofWrappers = []any{}
 	file_whatsapp_webhooks_v1_referral_proto_msgTypes[1].OneofWrappers = []any{}
 	type x struct{}

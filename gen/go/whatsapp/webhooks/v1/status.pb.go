@@ -126,6 +126,8 @@ const (
 	StatusType_STATUS_TYPE_CALL StatusType = 1
 	// A payment.
 	StatusType_STATUS_TYPE_PAYMENT StatusType = 2
+	// A message, said in so many words.
+	StatusType_STATUS_TYPE_MESSAGE StatusType = 3
 )
 
 // Enum value maps for StatusType.
@@ -134,11 +136,13 @@ var (
 		0: "STATUS_TYPE_UNSPECIFIED",
 		1: "STATUS_TYPE_CALL",
 		2: "STATUS_TYPE_PAYMENT",
+		3: "STATUS_TYPE_MESSAGE",
 	}
 	StatusType_value = map[string]int32{
 		"STATUS_TYPE_UNSPECIFIED": 0,
 		"STATUS_TYPE_CALL":        1,
 		"STATUS_TYPE_PAYMENT":     2,
+		"STATUS_TYPE_MESSAGE":     3,
 	}
 )
 
@@ -429,9 +433,10 @@ func (PricingCategory) EnumDescriptor() ([]byte, []int) {
 	return file_whatsapp_webhooks_v1_status_proto_rawDescGZIP(), []int{5}
 }
 
-// What became of a message that the business sent: one element of `statuses`. Statuses of one message come in any order; read the timestamp.
+// What became of a message that the business sent, or of a call or payment (`type`): one element of `statuses`. Statuses of one message come in any
+// order; read the timestamp.
 //
-// Source: Meta, WhatsApp Cloud API status messages webhook reference.
+// Source: Meta, WhatsApp Cloud API status messages, calls and payments webhook references.
 type Status struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The id of the message that was sent (`wamid....`).
@@ -463,7 +468,11 @@ type Status struct {
 	// Why it failed.
 	Errors []*Error `protobuf:"bytes,14,rep,name=errors,proto3" json:"errors,omitempty"`
 	// What the status is about, where that is no message.
-	Type          StatusType `protobuf:"varint,15,opt,name=type,proto3,enum=whatsapp.webhooks.v1.StatusType" json:"type,omitempty"`
+	Type StatusType `protobuf:"varint,15,opt,name=type,proto3,enum=whatsapp.webhooks.v1.StatusType" json:"type,omitempty"`
+	// The payment (type `payment`).
+	Payment *Payment `protobuf:"bytes,16,opt,name=payment,proto3" json:"payment,omitempty"`
+	// Some payment statuses: who pays, instead of `recipient_id`.
+	From          *string `protobuf:"bytes,17,opt,name=from,proto3,oneof" json:"from,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -601,6 +610,20 @@ func (x *Status) GetType() StatusType {
 		return x.Type
 	}
 	return StatusType_STATUS_TYPE_UNSPECIFIED
+}
+
+func (x *Status) GetPayment() *Payment {
+	if x != nil {
+		return x.Payment
+	}
+	return nil
+}
+
+func (x *Status) GetFrom() string {
+	if x != nil && x.From != nil {
+		return *x.From
+	}
+	return ""
 }
 
 // The conversation that a message was billed in.
@@ -799,7 +822,7 @@ var File_whatsapp_webhooks_v1_status_proto protoreflect.FileDescriptor
 
 const file_whatsapp_webhooks_v1_status_proto_rawDesc = "" +
 	"\n" +
-	"!whatsapp/webhooks/v1/status.proto\x12\x14whatsapp.webhooks.v1\x1a#eventrelay/mapping/v1/mapping.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a whatsapp/webhooks/v1/error.proto\"\xc1\b\n" +
+	"!whatsapp/webhooks/v1/status.proto\x12\x14whatsapp.webhooks.v1\x1a#eventrelay/mapping/v1/mapping.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a whatsapp/webhooks/v1/error.proto\x1a\"whatsapp/webhooks/v1/payment.proto\"\xa1\t\n" +
 	"\x06Status\x12\x13\n" +
 	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x88\x01\x01\x129\n" +
 	"\x06status\x18\x02 \x01(\x0e2!.whatsapp.webhooks.v1.StatusStateR\x06status\x128\n" +
@@ -817,7 +840,9 @@ const file_whatsapp_webhooks_v1_status_proto_rawDesc = "" +
 	"\fconversation\x18\f \x01(\v2\".whatsapp.webhooks.v1.ConversationR\fconversation\x127\n" +
 	"\apricing\x18\r \x01(\v2\x1d.whatsapp.webhooks.v1.PricingR\apricing\x123\n" +
 	"\x06errors\x18\x0e \x03(\v2\x1b.whatsapp.webhooks.v1.ErrorR\x06errors\x124\n" +
-	"\x04type\x18\x0f \x01(\x0e2 .whatsapp.webhooks.v1.StatusTypeR\x04typeB\x05\n" +
+	"\x04type\x18\x0f \x01(\x0e2 .whatsapp.webhooks.v1.StatusTypeR\x04type\x127\n" +
+	"\apayment\x18\x10 \x01(\v2\x1d.whatsapp.webhooks.v1.PaymentR\apayment\x12\x1c\n" +
+	"\x04from\x18\x11 \x01(\tB\x03\x80\x01\x01H\bR\x04from\x88\x01\x01B\x05\n" +
 	"\x03_idB\x0f\n" +
 	"\r_recipient_idB\x14\n" +
 	"\x12_recipient_user_idB\x1b\n" +
@@ -825,7 +850,8 @@ const file_whatsapp_webhooks_v1_status_proto_rawDesc = "" +
 	"\x19_recipient_participant_idB\x1e\n" +
 	"\x1c_recipient_identity_key_hashB\x1b\n" +
 	"\x19_biz_opaque_callback_dataB\x0e\n" +
-	"\f_template_id\"\xf4\x01\n" +
+	"\f_template_idB\a\n" +
+	"\x05_from\"\xf4\x01\n" +
 	"\fConversation\x12\x13\n" +
 	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x88\x01\x01\x12M\n" +
 	"\x14expiration_timestamp\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x13expirationTimestamp\x12@\n" +
@@ -854,12 +880,13 @@ const file_whatsapp_webhooks_v1_status_proto_rawDesc = "" +
 	"\x15STATUS_STATE_REJECTED\x10\n" +
 	"\x12\x19\n" +
 	"\x15STATUS_STATE_CAPTURED\x10\v\x12\x18\n" +
-	"\x14STATUS_STATE_PENDING\x10\f*X\n" +
+	"\x14STATUS_STATE_PENDING\x10\f*q\n" +
 	"\n" +
 	"StatusType\x12\x1b\n" +
 	"\x17STATUS_TYPE_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10STATUS_TYPE_CALL\x10\x01\x12\x17\n" +
-	"\x13STATUS_TYPE_PAYMENT\x10\x02*h\n" +
+	"\x13STATUS_TYPE_PAYMENT\x10\x02\x12\x17\n" +
+	"\x13STATUS_TYPE_MESSAGE\x10\x03*h\n" +
 	"\rRecipientType\x12\x1e\n" +
 	"\x1aRECIPIENT_TYPE_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14RECIPIENT_TYPE_GROUP\x10\x01\x12\x1d\n" +
@@ -918,6 +945,7 @@ var file_whatsapp_webhooks_v1_status_proto_goTypes = []any{
 	(*Pricing)(nil),               // 9: whatsapp.webhooks.v1.Pricing
 	(*timestamppb.Timestamp)(nil), // 10: google.protobuf.Timestamp
 	(*Error)(nil),                 // 11: whatsapp.webhooks.v1.Error
+	(*Payment)(nil),               // 12: whatsapp.webhooks.v1.Payment
 }
 var file_whatsapp_webhooks_v1_status_proto_depIdxs = []int32{
 	0,  // 0: whatsapp.webhooks.v1.Status.status:type_name -> whatsapp.webhooks.v1.StatusState
@@ -927,18 +955,19 @@ var file_whatsapp_webhooks_v1_status_proto_depIdxs = []int32{
 	9,  // 4: whatsapp.webhooks.v1.Status.pricing:type_name -> whatsapp.webhooks.v1.Pricing
 	11, // 5: whatsapp.webhooks.v1.Status.errors:type_name -> whatsapp.webhooks.v1.Error
 	1,  // 6: whatsapp.webhooks.v1.Status.type:type_name -> whatsapp.webhooks.v1.StatusType
-	10, // 7: whatsapp.webhooks.v1.Conversation.expiration_timestamp:type_name -> google.protobuf.Timestamp
-	8,  // 8: whatsapp.webhooks.v1.Conversation.origin:type_name -> whatsapp.webhooks.v1.ConversationOrigin
-	9,  // 9: whatsapp.webhooks.v1.Conversation.pricing:type_name -> whatsapp.webhooks.v1.Pricing
-	5,  // 10: whatsapp.webhooks.v1.ConversationOrigin.type:type_name -> whatsapp.webhooks.v1.PricingCategory
-	3,  // 11: whatsapp.webhooks.v1.Pricing.pricing_model:type_name -> whatsapp.webhooks.v1.PricingModel
-	4,  // 12: whatsapp.webhooks.v1.Pricing.type:type_name -> whatsapp.webhooks.v1.PricingType
-	5,  // 13: whatsapp.webhooks.v1.Pricing.category:type_name -> whatsapp.webhooks.v1.PricingCategory
-	14, // [14:14] is the sub-list for method output_type
-	14, // [14:14] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	12, // 7: whatsapp.webhooks.v1.Status.payment:type_name -> whatsapp.webhooks.v1.Payment
+	10, // 8: whatsapp.webhooks.v1.Conversation.expiration_timestamp:type_name -> google.protobuf.Timestamp
+	8,  // 9: whatsapp.webhooks.v1.Conversation.origin:type_name -> whatsapp.webhooks.v1.ConversationOrigin
+	9,  // 10: whatsapp.webhooks.v1.Conversation.pricing:type_name -> whatsapp.webhooks.v1.Pricing
+	5,  // 11: whatsapp.webhooks.v1.ConversationOrigin.type:type_name -> whatsapp.webhooks.v1.PricingCategory
+	3,  // 12: whatsapp.webhooks.v1.Pricing.pricing_model:type_name -> whatsapp.webhooks.v1.PricingModel
+	4,  // 13: whatsapp.webhooks.v1.Pricing.type:type_name -> whatsapp.webhooks.v1.PricingType
+	5,  // 14: whatsapp.webhooks.v1.Pricing.category:type_name -> whatsapp.webhooks.v1.PricingCategory
+	15, // [15:15] is the sub-list for method output_type
+	15, // [15:15] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_whatsapp_webhooks_v1_status_proto_init() }
@@ -947,6 +976,7 @@ func file_whatsapp_webhooks_v1_status_proto_init() {
 		return
 	}
 	file_whatsapp_webhooks_v1_error_proto_init()
+	file_whatsapp_webhooks_v1_payment_proto_init()
 	file_whatsapp_webhooks_v1_status_proto_msgTypes[0].OneofWrappers = []any{}
 	file_whatsapp_webhooks_v1_status_proto_msgTypes[1].OneofWrappers = []any{}
 	file_whatsapp_webhooks_v1_status_proto_msgTypes[3].OneofWrappers = []any{}
