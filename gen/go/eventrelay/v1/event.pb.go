@@ -87,11 +87,34 @@ type Event struct {
 	//	*Event_MessageEcho
 	//	*Event_Chunk
 	//	*Event_UserAction
+	//	*Event_AccountAlerts
+	//	*Event_AccountReviewUpdate
+	//	*Event_AccountSettingsUpdate
+	//	*Event_AutomaticEvent
+	//	*Event_BusinessCapabilityUpdate
+	//	*Event_BusinessStatusUpdate
+	//	*Event_BusinessUsernameUpdates
+	//	*Event_Flows
+	//	*Event_Group
+	//	*Event_ContactSync
+	//	*Event_MessagingHandovers
+	//	*Event_MessageTemplateStatusUpdate
+	//	*Event_MessageTemplateQualityUpdate
+	//	*Event_MessageTemplateComponentsUpdate
+	//	*Event_TemplateCategoryUpdate
+	//	*Event_TemplateCorrectCategoryDetection
+	//	*Event_PartnerSolutions
+	//	*Event_PaymentConfigurationUpdate
+	//	*Event_PhoneNumberNameUpdate
+	//	*Event_PhoneNumberQualityUpdate
+	//	*Event_Security
 	//	*Event_BusinessIntegrationInstall
 	//	*Event_BusinessIntegrationUninstall
 	//	*Event_BusinessIntegrationUpdate
 	//	*Event_User
 	//	*Event_ChannelLive
+	//	*Event_UserIdUpdate
+	//	*Event_UserPreference
 	Payload       isEvent_Payload `protobuf_oneof:"payload"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -341,6 +364,195 @@ func (x *Event) GetUserAction() *v1.UserAction {
 	return nil
 }
 
+func (x *Event) GetAccountAlerts() *v1.AccountAlert {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_AccountAlerts); ok {
+			return x.AccountAlerts
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetAccountReviewUpdate() *v1.AccountReviewUpdate {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_AccountReviewUpdate); ok {
+			return x.AccountReviewUpdate
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetAccountSettingsUpdate() *v1.AccountSettingsUpdate {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_AccountSettingsUpdate); ok {
+			return x.AccountSettingsUpdate
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetAutomaticEvent() *v1.AutomaticEvent {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_AutomaticEvent); ok {
+			return x.AutomaticEvent
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetBusinessCapabilityUpdate() *v1.BusinessCapabilityUpdate {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_BusinessCapabilityUpdate); ok {
+			return x.BusinessCapabilityUpdate
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetBusinessStatusUpdate() *v1.BusinessStatusUpdate {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_BusinessStatusUpdate); ok {
+			return x.BusinessStatusUpdate
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetBusinessUsernameUpdates() *v1.BusinessUsernameUpdate {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_BusinessUsernameUpdates); ok {
+			return x.BusinessUsernameUpdates
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetFlows() *v1.FlowEvent {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_Flows); ok {
+			return x.Flows
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetGroup() *v1.GroupUpdate {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_Group); ok {
+			return x.Group
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetContactSync() *v1.ContactSync {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_ContactSync); ok {
+			return x.ContactSync
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetMessagingHandovers() *v1.MessagingHandover {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_MessagingHandovers); ok {
+			return x.MessagingHandovers
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetMessageTemplateStatusUpdate() *v1.MessageTemplateStatusUpdate {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_MessageTemplateStatusUpdate); ok {
+			return x.MessageTemplateStatusUpdate
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetMessageTemplateQualityUpdate() *v1.MessageTemplateQualityUpdate {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_MessageTemplateQualityUpdate); ok {
+			return x.MessageTemplateQualityUpdate
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetMessageTemplateComponentsUpdate() *v1.MessageTemplateComponentsUpdate {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_MessageTemplateComponentsUpdate); ok {
+			return x.MessageTemplateComponentsUpdate
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetTemplateCategoryUpdate() *v1.TemplateCategoryUpdate {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_TemplateCategoryUpdate); ok {
+			return x.TemplateCategoryUpdate
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetTemplateCorrectCategoryDetection() *v1.TemplateCorrectCategoryDetection {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_TemplateCorrectCategoryDetection); ok {
+			return x.TemplateCorrectCategoryDetection
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetPartnerSolutions() *v1.PartnerSolution {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_PartnerSolutions); ok {
+			return x.PartnerSolutions
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetPaymentConfigurationUpdate() *v1.PaymentConfigurationUpdate {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_PaymentConfigurationUpdate); ok {
+			return x.PaymentConfigurationUpdate
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetPhoneNumberNameUpdate() *v1.PhoneNumberNameUpdate {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_PhoneNumberNameUpdate); ok {
+			return x.PhoneNumberNameUpdate
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetPhoneNumberQualityUpdate() *v1.PhoneNumberQualityUpdate {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_PhoneNumberQualityUpdate); ok {
+			return x.PhoneNumberQualityUpdate
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetSecurity() *v1.PhoneNumberSecurity {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_Security); ok {
+			return x.Security
+		}
+	}
+	return nil
+}
+
 func (x *Event) GetBusinessIntegrationInstall() *v11.BusinessIntegrationInstall {
 	if x != nil {
 		if x, ok := x.Payload.(*Event_BusinessIntegrationInstall); ok {
@@ -381,6 +593,24 @@ func (x *Event) GetChannelLive() *v12.Channel {
 	if x != nil {
 		if x, ok := x.Payload.(*Event_ChannelLive); ok {
 			return x.ChannelLive
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetUserIdUpdate() *v1.UserIdUpdate {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_UserIdUpdate); ok {
+			return x.UserIdUpdate
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetUserPreference() *v1.UserPreference {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_UserPreference); ok {
+			return x.UserPreference
 		}
 	}
 	return nil
@@ -435,6 +665,111 @@ type Event_UserAction struct {
 	UserAction *v1.UserAction `protobuf:"bytes,38,opt,name=user_action,json=userAction,proto3,oneof"`
 }
 
+type Event_AccountAlerts struct {
+	// An alert about a business or a phone number.
+	AccountAlerts *v1.AccountAlert `protobuf:"bytes,39,opt,name=account_alerts,json=accountAlerts,proto3,oneof"`
+}
+
+type Event_AccountReviewUpdate struct {
+	// The review of a WhatsApp Business account came to a decision.
+	AccountReviewUpdate *v1.AccountReviewUpdate `protobuf:"bytes,40,opt,name=account_review_update,json=accountReviewUpdate,proto3,oneof"`
+}
+
+type Event_AccountSettingsUpdate struct {
+	// The settings of a business phone number changed.
+	AccountSettingsUpdate *v1.AccountSettingsUpdate `protobuf:"bytes,41,opt,name=account_settings_update,json=accountSettingsUpdate,proto3,oneof"`
+}
+
+type Event_AutomaticEvent struct {
+	// An event that Meta recognised in a conversation, one element of `automatic_events`.
+	AutomaticEvent *v1.AutomaticEvent `protobuf:"bytes,42,opt,name=automatic_event,json=automaticEvent,proto3,oneof"`
+}
+
+type Event_BusinessCapabilityUpdate struct {
+	// What a business may do changed.
+	BusinessCapabilityUpdate *v1.BusinessCapabilityUpdate `protobuf:"bytes,43,opt,name=business_capability_update,json=businessCapabilityUpdate,proto3,oneof"`
+}
+
+type Event_BusinessStatusUpdate struct {
+	// The status of a business changed.
+	BusinessStatusUpdate *v1.BusinessStatusUpdate `protobuf:"bytes,44,opt,name=business_status_update,json=businessStatusUpdate,proto3,oneof"`
+}
+
+type Event_BusinessUsernameUpdates struct {
+	// The username of a business phone number changed.
+	BusinessUsernameUpdates *v1.BusinessUsernameUpdate `protobuf:"bytes,45,opt,name=business_username_updates,json=businessUsernameUpdates,proto3,oneof"`
+}
+
+type Event_Flows struct {
+	// A flow changed its status, or works worse or better than a threshold.
+	Flows *v1.FlowEvent `protobuf:"bytes,46,opt,name=flows,proto3,oneof"`
+}
+
+type Event_Group struct {
+	// What became of a WhatsApp group, one element of `groups`.
+	Group *v1.GroupUpdate `protobuf:"bytes,47,opt,name=group,proto3,oneof"`
+}
+
+type Event_ContactSync struct {
+	// A contact of the WhatsApp Business app, one element of `state_sync`.
+	ContactSync *v1.ContactSync `protobuf:"bytes,48,opt,name=contact_sync,json=contactSync,proto3,oneof"`
+}
+
+type Event_MessagingHandovers struct {
+	// The control of a WhatsApp conversation went from one app to another.
+	MessagingHandovers *v1.MessagingHandover `protobuf:"bytes,49,opt,name=messaging_handovers,json=messagingHandovers,proto3,oneof"`
+}
+
+type Event_MessageTemplateStatusUpdate struct {
+	// A message template has another status.
+	MessageTemplateStatusUpdate *v1.MessageTemplateStatusUpdate `protobuf:"bytes,50,opt,name=message_template_status_update,json=messageTemplateStatusUpdate,proto3,oneof"`
+}
+
+type Event_MessageTemplateQualityUpdate struct {
+	// Users think otherwise of a message template.
+	MessageTemplateQualityUpdate *v1.MessageTemplateQualityUpdate `protobuf:"bytes,51,opt,name=message_template_quality_update,json=messageTemplateQualityUpdate,proto3,oneof"`
+}
+
+type Event_MessageTemplateComponentsUpdate struct {
+	// A message template was edited.
+	MessageTemplateComponentsUpdate *v1.MessageTemplateComponentsUpdate `protobuf:"bytes,52,opt,name=message_template_components_update,json=messageTemplateComponentsUpdate,proto3,oneof"`
+}
+
+type Event_TemplateCategoryUpdate struct {
+	// The category of a message template changed or will.
+	TemplateCategoryUpdate *v1.TemplateCategoryUpdate `protobuf:"bytes,53,opt,name=template_category_update,json=templateCategoryUpdate,proto3,oneof"`
+}
+
+type Event_TemplateCorrectCategoryDetection struct {
+	// A template of Direct Send should have another category.
+	TemplateCorrectCategoryDetection *v1.TemplateCorrectCategoryDetection `protobuf:"bytes,54,opt,name=template_correct_category_detection,json=templateCorrectCategoryDetection,proto3,oneof"`
+}
+
+type Event_PartnerSolutions struct {
+	// A multi-partner solution was created or changed.
+	PartnerSolutions *v1.PartnerSolution `protobuf:"bytes,55,opt,name=partner_solutions,json=partnerSolutions,proto3,oneof"`
+}
+
+type Event_PaymentConfigurationUpdate struct {
+	// A payment configuration of the account changed.
+	PaymentConfigurationUpdate *v1.PaymentConfigurationUpdate `protobuf:"bytes,56,opt,name=payment_configuration_update,json=paymentConfigurationUpdate,proto3,oneof"`
+}
+
+type Event_PhoneNumberNameUpdate struct {
+	// The display name of a business phone number was reviewed.
+	PhoneNumberNameUpdate *v1.PhoneNumberNameUpdate `protobuf:"bytes,57,opt,name=phone_number_name_update,json=phoneNumberNameUpdate,proto3,oneof"`
+}
+
+type Event_PhoneNumberQualityUpdate struct {
+	// The throughput or the messaging limit of a business phone number changed.
+	PhoneNumberQualityUpdate *v1.PhoneNumberQualityUpdate `protobuf:"bytes,58,opt,name=phone_number_quality_update,json=phoneNumberQualityUpdate,proto3,oneof"`
+}
+
+type Event_Security struct {
+	// The PIN of a business phone number changed, or someone asks for that.
+	Security *v1.PhoneNumberSecurity `protobuf:"bytes,59,opt,name=security,proto3,oneof"`
+}
+
 type Event_BusinessIntegrationInstall struct {
 	// A business installed the app's business integration.
 	BusinessIntegrationInstall *v11.BusinessIntegrationInstall `protobuf:"bytes,60,opt,name=business_integration_install,json=businessIntegrationInstall,proto3,oneof"`
@@ -460,6 +795,16 @@ type Event_ChannelLive struct {
 	ChannelLive *v12.Channel `protobuf:"bytes,90,opt,name=channel_live,json=channelLive,proto3,oneof"`
 }
 
+type Event_UserIdUpdate struct {
+	// A user's business-scoped id changed, one element of `user_id_update`.
+	UserIdUpdate *v1.UserIdUpdate `protobuf:"bytes,121,opt,name=user_id_update,json=userIdUpdate,proto3,oneof"`
+}
+
+type Event_UserPreference struct {
+	// What a user wants to get from the business, one element of `user_preferences`.
+	UserPreference *v1.UserPreference `protobuf:"bytes,122,opt,name=user_preference,json=userPreference,proto3,oneof"`
+}
+
 func (*Event_Unknown) isEvent_Payload() {}
 
 func (*Event_Message) isEvent_Payload() {}
@@ -478,6 +823,48 @@ func (*Event_Chunk) isEvent_Payload() {}
 
 func (*Event_UserAction) isEvent_Payload() {}
 
+func (*Event_AccountAlerts) isEvent_Payload() {}
+
+func (*Event_AccountReviewUpdate) isEvent_Payload() {}
+
+func (*Event_AccountSettingsUpdate) isEvent_Payload() {}
+
+func (*Event_AutomaticEvent) isEvent_Payload() {}
+
+func (*Event_BusinessCapabilityUpdate) isEvent_Payload() {}
+
+func (*Event_BusinessStatusUpdate) isEvent_Payload() {}
+
+func (*Event_BusinessUsernameUpdates) isEvent_Payload() {}
+
+func (*Event_Flows) isEvent_Payload() {}
+
+func (*Event_Group) isEvent_Payload() {}
+
+func (*Event_ContactSync) isEvent_Payload() {}
+
+func (*Event_MessagingHandovers) isEvent_Payload() {}
+
+func (*Event_MessageTemplateStatusUpdate) isEvent_Payload() {}
+
+func (*Event_MessageTemplateQualityUpdate) isEvent_Payload() {}
+
+func (*Event_MessageTemplateComponentsUpdate) isEvent_Payload() {}
+
+func (*Event_TemplateCategoryUpdate) isEvent_Payload() {}
+
+func (*Event_TemplateCorrectCategoryDetection) isEvent_Payload() {}
+
+func (*Event_PartnerSolutions) isEvent_Payload() {}
+
+func (*Event_PaymentConfigurationUpdate) isEvent_Payload() {}
+
+func (*Event_PhoneNumberNameUpdate) isEvent_Payload() {}
+
+func (*Event_PhoneNumberQualityUpdate) isEvent_Payload() {}
+
+func (*Event_Security) isEvent_Payload() {}
+
 func (*Event_BusinessIntegrationInstall) isEvent_Payload() {}
 
 func (*Event_BusinessIntegrationUninstall) isEvent_Payload() {}
@@ -487,6 +874,10 @@ func (*Event_BusinessIntegrationUpdate) isEvent_Payload() {}
 func (*Event_User) isEvent_Payload() {}
 
 func (*Event_ChannelLive) isEvent_Payload() {}
+
+func (*Event_UserIdUpdate) isEvent_Payload() {}
+
+func (*Event_UserPreference) isEvent_Payload() {}
 
 // What a notification says beside the item of an event: shared by the items of a change, needed to understand each.
 type EventContext struct {
@@ -640,7 +1031,7 @@ var File_eventrelay_v1_event_proto protoreflect.FileDescriptor
 
 const file_eventrelay_v1_event_proto_rawDesc = "" +
 	"\n" +
-	"\x19eventrelay/v1/event.proto\x12\reventrelay.v1\x1a#dialog360/webhooks/v1/channel.proto\x1a#eventrelay/mapping/v1/mapping.proto\x1a\x1ceventrelay/v1/provider.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"meta/webhooks/v1/application.proto\x1a\x1bmeta/webhooks/v1/user.proto\x1a)whatsapp/webhooks/v1/account_update.proto\x1a\x1fwhatsapp/webhooks/v1/call.proto\x1a\"whatsapp/webhooks/v1/contact.proto\x1a whatsapp/webhooks/v1/error.proto\x1a\"whatsapp/webhooks/v1/history.proto\x1a\"whatsapp/webhooks/v1/message.proto\x1a#whatsapp/webhooks/v1/metadata.proto\x1a!whatsapp/webhooks/v1/status.proto\x1a&whatsapp/webhooks/v1/user_action.proto\"\xcc\x12\n" +
+	"\x19eventrelay/v1/event.proto\x12\reventrelay.v1\x1a#dialog360/webhooks/v1/channel.proto\x1a#eventrelay/mapping/v1/mapping.proto\x1a\x1ceventrelay/v1/provider.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"meta/webhooks/v1/application.proto\x1a\x1bmeta/webhooks/v1/user.proto\x1a(whatsapp/webhooks/v1/account_alert.proto\x1a0whatsapp/webhooks/v1/account_review_update.proto\x1a2whatsapp/webhooks/v1/account_settings_update.proto\x1a)whatsapp/webhooks/v1/account_update.proto\x1a*whatsapp/webhooks/v1/automatic_event.proto\x1a#whatsapp/webhooks/v1/business.proto\x1a\x1fwhatsapp/webhooks/v1/call.proto\x1a\"whatsapp/webhooks/v1/contact.proto\x1a'whatsapp/webhooks/v1/contact_sync.proto\x1a whatsapp/webhooks/v1/error.proto\x1a\x1fwhatsapp/webhooks/v1/flow.proto\x1a'whatsapp/webhooks/v1/group_update.proto\x1a\"whatsapp/webhooks/v1/history.proto\x1a\"whatsapp/webhooks/v1/message.proto\x1a+whatsapp/webhooks/v1/message_template.proto\x1a-whatsapp/webhooks/v1/messaging_handover.proto\x1a#whatsapp/webhooks/v1/metadata.proto\x1a+whatsapp/webhooks/v1/partner_solution.proto\x1a0whatsapp/webhooks/v1/payment_configuration.proto\x1a'whatsapp/webhooks/v1/phone_number.proto\x1a!whatsapp/webhooks/v1/status.proto\x1a,whatsapp/webhooks/v1/template_category.proto\x1a\x1fwhatsapp/webhooks/v1/user.proto\x1a&whatsapp/webhooks/v1/user_action.proto\"\x88/\n" +
 	"\x05Event\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06cursor\x18\x02 \x01(\tR\x06cursor\x12\x1a\n" +
@@ -673,12 +1064,35 @@ const file_eventrelay_v1_event_proto_rawDesc = "" +
 	"\fmessage_echo\x18$ \x01(\v2\x1d.whatsapp.webhooks.v1.MessageBM\xca\xf3\x18-meta.whatsapp_business_account.*.message_echo\xca\xf3\x18\x18dialog360.*.message_echoH\x00R\vmessageEcho\x12{\n" +
 	"\x05chunk\x18% \x01(\v2\".whatsapp.webhooks.v1.HistoryChunkB?\xca\xf3\x18&meta.whatsapp_business_account.*.chunk\xca\xf3\x18\x11dialog360.*.chunkH\x00R\x05chunk\x12\x90\x01\n" +
 	"\vuser_action\x18& \x01(\v2 .whatsapp.webhooks.v1.UserActionBK\xca\xf3\x18,meta.whatsapp_business_account.*.user_action\xca\xf3\x18\x17dialog360.*.user_actionH\x00R\n" +
-	"userAction\x12\xa3\x01\n" +
+	"userAction\x12~\n" +
+	"\x0eaccount_alerts\x18' \x01(\v2\".whatsapp.webhooks.v1.AccountAlertB1\xca\xf3\x18-meta.whatsapp_business_account.account_alertsH\x00R\raccountAlerts\x12\x99\x01\n" +
+	"\x15account_review_update\x18( \x01(\v2).whatsapp.webhooks.v1.AccountReviewUpdateB8\xca\xf3\x184meta.whatsapp_business_account.account_review_updateH\x00R\x13accountReviewUpdate\x12\xa1\x01\n" +
+	"\x17account_settings_update\x18) \x01(\v2+.whatsapp.webhooks.v1.AccountSettingsUpdateB:\xca\xf3\x186meta.whatsapp_business_account.account_settings_updateH\x00R\x15accountSettingsUpdate\x12\x85\x01\n" +
+	"\x0fautomatic_event\x18* \x01(\v2$.whatsapp.webhooks.v1.AutomaticEventB4\xca\xf3\x180meta.whatsapp_business_account.*.automatic_eventH\x00R\x0eautomaticEvent\x12\xad\x01\n" +
+	"\x1abusiness_capability_update\x18+ \x01(\v2..whatsapp.webhooks.v1.BusinessCapabilityUpdateB=\xca\xf3\x189meta.whatsapp_business_account.business_capability_updateH\x00R\x18businessCapabilityUpdate\x12\x9d\x01\n" +
+	"\x16business_status_update\x18, \x01(\v2*.whatsapp.webhooks.v1.BusinessStatusUpdateB9\xca\xf3\x185meta.whatsapp_business_account.business_status_updateH\x00R\x14businessStatusUpdate\x12\xe3\x01\n" +
+	"\x19business_username_updates\x18- \x01(\v2,.whatsapp.webhooks.v1.BusinessUsernameUpdateBw\xca\xf3\x188meta.whatsapp_business_account.business_username_updates\xca\xf3\x187meta.whatsapp_business_account.business_username_updateH\x00R\x17businessUsernameUpdates\x12a\n" +
+	"\x05flows\x18. \x01(\v2\x1f.whatsapp.webhooks.v1.FlowEventB(\xca\xf3\x18$meta.whatsapp_business_account.flowsH\x00R\x05flows\x12e\n" +
+	"\x05group\x18/ \x01(\v2!.whatsapp.webhooks.v1.GroupUpdateB*\xca\xf3\x18&meta.whatsapp_business_account.*.groupH\x00R\x05group\x12y\n" +
+	"\fcontact_sync\x180 \x01(\v2!.whatsapp.webhooks.v1.ContactSyncB1\xca\xf3\x18-meta.whatsapp_business_account.*.contact_syncH\x00R\vcontactSync\x12\x92\x01\n" +
+	"\x13messaging_handovers\x181 \x01(\v2'.whatsapp.webhooks.v1.MessagingHandoverB6\xca\xf3\x182meta.whatsapp_business_account.messaging_handoversH\x00R\x12messagingHandovers\x12\xbb\x01\n" +
+	"\x1emessage_template_status_update\x182 \x01(\v21.whatsapp.webhooks.v1.MessageTemplateStatusUpdateBA\xca\xf3\x18=meta.whatsapp_business_account.message_template_status_updateH\x00R\x1bmessageTemplateStatusUpdate\x12\xbf\x01\n" +
+	"\x1fmessage_template_quality_update\x183 \x01(\v22.whatsapp.webhooks.v1.MessageTemplateQualityUpdateBB\xca\xf3\x18>meta.whatsapp_business_account.message_template_quality_updateH\x00R\x1cmessageTemplateQualityUpdate\x12\xcb\x01\n" +
+	"\"message_template_components_update\x184 \x01(\v25.whatsapp.webhooks.v1.MessageTemplateComponentsUpdateBE\xca\xf3\x18Ameta.whatsapp_business_account.message_template_components_updateH\x00R\x1fmessageTemplateComponentsUpdate\x12\xa5\x01\n" +
+	"\x18template_category_update\x185 \x01(\v2,.whatsapp.webhooks.v1.TemplateCategoryUpdateB;\xca\xf3\x187meta.whatsapp_business_account.template_category_updateH\x00R\x16templateCategoryUpdate\x12\xcf\x01\n" +
+	"#template_correct_category_detection\x186 \x01(\v26.whatsapp.webhooks.v1.TemplateCorrectCategoryDetectionBF\xca\xf3\x18Bmeta.whatsapp_business_account.template_correct_category_detectionH\x00R templateCorrectCategoryDetection\x12\x8a\x01\n" +
+	"\x11partner_solutions\x187 \x01(\v2%.whatsapp.webhooks.v1.PartnerSolutionB4\xca\xf3\x180meta.whatsapp_business_account.partner_solutionsH\x00R\x10partnerSolutions\x12\xb5\x01\n" +
+	"\x1cpayment_configuration_update\x188 \x01(\v20.whatsapp.webhooks.v1.PaymentConfigurationUpdateB?\xca\xf3\x18;meta.whatsapp_business_account.payment_configuration_updateH\x00R\x1apaymentConfigurationUpdate\x12\xa3\x01\n" +
+	"\x18phone_number_name_update\x189 \x01(\v2+.whatsapp.webhooks.v1.PhoneNumberNameUpdateB;\xca\xf3\x187meta.whatsapp_business_account.phone_number_name_updateH\x00R\x15phoneNumberNameUpdate\x12\xaf\x01\n" +
+	"\x1bphone_number_quality_update\x18: \x01(\v2..whatsapp.webhooks.v1.PhoneNumberQualityUpdateB>\xca\xf3\x18:meta.whatsapp_business_account.phone_number_quality_updateH\x00R\x18phoneNumberQualityUpdate\x12t\n" +
+	"\bsecurity\x18; \x01(\v2).whatsapp.webhooks.v1.PhoneNumberSecurityB+\xca\xf3\x18'meta.whatsapp_business_account.securityH\x00R\bsecurity\x12\xa3\x01\n" +
 	"\x1cbusiness_integration_install\x18< \x01(\v2,.meta.webhooks.v1.BusinessIntegrationInstallB1\xca\xf3\x18-meta.application.business_integration_installH\x00R\x1abusinessIntegrationInstall\x12\xab\x01\n" +
 	"\x1ebusiness_integration_uninstall\x18= \x01(\v2..meta.webhooks.v1.BusinessIntegrationUninstallB3\xca\xf3\x18/meta.application.business_integration_uninstallH\x00R\x1cbusinessIntegrationUninstall\x12\x9f\x01\n" +
 	"\x1bbusiness_integration_update\x18> \x01(\v2+.meta.webhooks.v1.BusinessIntegrationUpdateB0\xca\xf3\x18,meta.application.business_integration_updateH\x00R\x19businessIntegrationUpdate\x12C\n" +
 	"\x04user\x18? \x01(\v2\x1c.meta.webhooks.v1.UserChangeB\x0f\xca\xf3\x18\vmeta.user.*H\x00R\x04user\x12_\n" +
-	"\fchannel_live\x18Z \x01(\v2\x1e.dialog360.webhooks.v1.ChannelB\x1a\xca\xf3\x18\x16dialog360.channel_liveH\x00R\vchannelLiveB\t\n" +
+	"\fchannel_live\x18Z \x01(\v2\x1e.dialog360.webhooks.v1.ChannelB\x1a\xca\xf3\x18\x16dialog360.channel_liveH\x00R\vchannelLive\x12\x7f\n" +
+	"\x0euser_id_update\x18y \x01(\v2\".whatsapp.webhooks.v1.UserIdUpdateB3\xca\xf3\x18/meta.whatsapp_business_account.*.user_id_updateH\x00R\fuserIdUpdate\x12\x85\x01\n" +
+	"\x0fuser_preference\x18z \x01(\v2$.whatsapp.webhooks.v1.UserPreferenceB4\xca\xf3\x180meta.whatsapp_business_account.*.user_preferenceH\x00R\x0euserPreferenceB\t\n" +
 	"\apayload\"\xa2\x03\n" +
 	"\fEventContext\x120\n" +
 	"\x11messaging_product\x18\x01 \x01(\tH\x00R\x10messagingProduct\x88\x01\x01\x12:\n" +
@@ -709,26 +1123,49 @@ func file_eventrelay_v1_event_proto_rawDescGZIP() []byte {
 
 var file_eventrelay_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
 var file_eventrelay_v1_event_proto_goTypes = []any{
-	(*Event)(nil),                            // 0: eventrelay.v1.Event
-	(*EventContext)(nil),                     // 1: eventrelay.v1.EventContext
-	(*UnknownPayload)(nil),                   // 2: eventrelay.v1.UnknownPayload
-	(Provider)(0),                            // 3: eventrelay.v1.Provider
-	(*timestamppb.Timestamp)(nil),            // 4: google.protobuf.Timestamp
-	(*v1.Message)(nil),                       // 5: whatsapp.webhooks.v1.Message
-	(*v1.Status)(nil),                        // 6: whatsapp.webhooks.v1.Status
-	(*v1.Error)(nil),                         // 7: whatsapp.webhooks.v1.Error
-	(*v1.AccountUpdate)(nil),                 // 8: whatsapp.webhooks.v1.AccountUpdate
-	(*v1.Call)(nil),                          // 9: whatsapp.webhooks.v1.Call
-	(*v1.HistoryChunk)(nil),                  // 10: whatsapp.webhooks.v1.HistoryChunk
-	(*v1.UserAction)(nil),                    // 11: whatsapp.webhooks.v1.UserAction
-	(*v11.BusinessIntegrationInstall)(nil),   // 12: meta.webhooks.v1.BusinessIntegrationInstall
-	(*v11.BusinessIntegrationUninstall)(nil), // 13: meta.webhooks.v1.BusinessIntegrationUninstall
-	(*v11.BusinessIntegrationUpdate)(nil),    // 14: meta.webhooks.v1.BusinessIntegrationUpdate
-	(*v11.UserChange)(nil),                   // 15: meta.webhooks.v1.UserChange
-	(*v12.Channel)(nil),                      // 16: dialog360.webhooks.v1.Channel
-	(*v1.Metadata)(nil),                      // 17: whatsapp.webhooks.v1.Metadata
-	(*v1.Contact)(nil),                       // 18: whatsapp.webhooks.v1.Contact
-	(*structpb.Struct)(nil),                  // 19: google.protobuf.Struct
+	(*Event)(nil),                               // 0: eventrelay.v1.Event
+	(*EventContext)(nil),                        // 1: eventrelay.v1.EventContext
+	(*UnknownPayload)(nil),                      // 2: eventrelay.v1.UnknownPayload
+	(Provider)(0),                               // 3: eventrelay.v1.Provider
+	(*timestamppb.Timestamp)(nil),               // 4: google.protobuf.Timestamp
+	(*v1.Message)(nil),                          // 5: whatsapp.webhooks.v1.Message
+	(*v1.Status)(nil),                           // 6: whatsapp.webhooks.v1.Status
+	(*v1.Error)(nil),                            // 7: whatsapp.webhooks.v1.Error
+	(*v1.AccountUpdate)(nil),                    // 8: whatsapp.webhooks.v1.AccountUpdate
+	(*v1.Call)(nil),                             // 9: whatsapp.webhooks.v1.Call
+	(*v1.HistoryChunk)(nil),                     // 10: whatsapp.webhooks.v1.HistoryChunk
+	(*v1.UserAction)(nil),                       // 11: whatsapp.webhooks.v1.UserAction
+	(*v1.AccountAlert)(nil),                     // 12: whatsapp.webhooks.v1.AccountAlert
+	(*v1.AccountReviewUpdate)(nil),              // 13: whatsapp.webhooks.v1.AccountReviewUpdate
+	(*v1.AccountSettingsUpdate)(nil),            // 14: whatsapp.webhooks.v1.AccountSettingsUpdate
+	(*v1.AutomaticEvent)(nil),                   // 15: whatsapp.webhooks.v1.AutomaticEvent
+	(*v1.BusinessCapabilityUpdate)(nil),         // 16: whatsapp.webhooks.v1.BusinessCapabilityUpdate
+	(*v1.BusinessStatusUpdate)(nil),             // 17: whatsapp.webhooks.v1.BusinessStatusUpdate
+	(*v1.BusinessUsernameUpdate)(nil),           // 18: whatsapp.webhooks.v1.BusinessUsernameUpdate
+	(*v1.FlowEvent)(nil),                        // 19: whatsapp.webhooks.v1.FlowEvent
+	(*v1.GroupUpdate)(nil),                      // 20: whatsapp.webhooks.v1.GroupUpdate
+	(*v1.ContactSync)(nil),                      // 21: whatsapp.webhooks.v1.ContactSync
+	(*v1.MessagingHandover)(nil),                // 22: whatsapp.webhooks.v1.MessagingHandover
+	(*v1.MessageTemplateStatusUpdate)(nil),      // 23: whatsapp.webhooks.v1.MessageTemplateStatusUpdate
+	(*v1.MessageTemplateQualityUpdate)(nil),     // 24: whatsapp.webhooks.v1.MessageTemplateQualityUpdate
+	(*v1.MessageTemplateComponentsUpdate)(nil),  // 25: whatsapp.webhooks.v1.MessageTemplateComponentsUpdate
+	(*v1.TemplateCategoryUpdate)(nil),           // 26: whatsapp.webhooks.v1.TemplateCategoryUpdate
+	(*v1.TemplateCorrectCategoryDetection)(nil), // 27: whatsapp.webhooks.v1.TemplateCorrectCategoryDetection
+	(*v1.PartnerSolution)(nil),                  // 28: whatsapp.webhooks.v1.PartnerSolution
+	(*v1.PaymentConfigurationUpdate)(nil),       // 29: whatsapp.webhooks.v1.PaymentConfigurationUpdate
+	(*v1.PhoneNumberNameUpdate)(nil),            // 30: whatsapp.webhooks.v1.PhoneNumberNameUpdate
+	(*v1.PhoneNumberQualityUpdate)(nil),         // 31: whatsapp.webhooks.v1.PhoneNumberQualityUpdate
+	(*v1.PhoneNumberSecurity)(nil),              // 32: whatsapp.webhooks.v1.PhoneNumberSecurity
+	(*v11.BusinessIntegrationInstall)(nil),      // 33: meta.webhooks.v1.BusinessIntegrationInstall
+	(*v11.BusinessIntegrationUninstall)(nil),    // 34: meta.webhooks.v1.BusinessIntegrationUninstall
+	(*v11.BusinessIntegrationUpdate)(nil),       // 35: meta.webhooks.v1.BusinessIntegrationUpdate
+	(*v11.UserChange)(nil),                      // 36: meta.webhooks.v1.UserChange
+	(*v12.Channel)(nil),                         // 37: dialog360.webhooks.v1.Channel
+	(*v1.UserIdUpdate)(nil),                     // 38: whatsapp.webhooks.v1.UserIdUpdate
+	(*v1.UserPreference)(nil),                   // 39: whatsapp.webhooks.v1.UserPreference
+	(*v1.Metadata)(nil),                         // 40: whatsapp.webhooks.v1.Metadata
+	(*v1.Contact)(nil),                          // 41: whatsapp.webhooks.v1.Contact
+	(*structpb.Struct)(nil),                     // 42: google.protobuf.Struct
 }
 var file_eventrelay_v1_event_proto_depIdxs = []int32{
 	3,  // 0: eventrelay.v1.Event.provider:type_name -> eventrelay.v1.Provider
@@ -744,22 +1181,45 @@ var file_eventrelay_v1_event_proto_depIdxs = []int32{
 	5,  // 10: eventrelay.v1.Event.message_echo:type_name -> whatsapp.webhooks.v1.Message
 	10, // 11: eventrelay.v1.Event.chunk:type_name -> whatsapp.webhooks.v1.HistoryChunk
 	11, // 12: eventrelay.v1.Event.user_action:type_name -> whatsapp.webhooks.v1.UserAction
-	12, // 13: eventrelay.v1.Event.business_integration_install:type_name -> meta.webhooks.v1.BusinessIntegrationInstall
-	13, // 14: eventrelay.v1.Event.business_integration_uninstall:type_name -> meta.webhooks.v1.BusinessIntegrationUninstall
-	14, // 15: eventrelay.v1.Event.business_integration_update:type_name -> meta.webhooks.v1.BusinessIntegrationUpdate
-	15, // 16: eventrelay.v1.Event.user:type_name -> meta.webhooks.v1.UserChange
-	16, // 17: eventrelay.v1.Event.channel_live:type_name -> dialog360.webhooks.v1.Channel
-	17, // 18: eventrelay.v1.EventContext.metadata:type_name -> whatsapp.webhooks.v1.Metadata
-	18, // 19: eventrelay.v1.EventContext.contacts:type_name -> whatsapp.webhooks.v1.Contact
-	19, // 20: eventrelay.v1.EventContext.conversation_context:type_name -> google.protobuf.Struct
-	7,  // 21: eventrelay.v1.EventContext.errors:type_name -> whatsapp.webhooks.v1.Error
-	19, // 22: eventrelay.v1.EventContext.envelope:type_name -> google.protobuf.Struct
-	19, // 23: eventrelay.v1.UnknownPayload.json:type_name -> google.protobuf.Struct
-	24, // [24:24] is the sub-list for method output_type
-	24, // [24:24] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	12, // 13: eventrelay.v1.Event.account_alerts:type_name -> whatsapp.webhooks.v1.AccountAlert
+	13, // 14: eventrelay.v1.Event.account_review_update:type_name -> whatsapp.webhooks.v1.AccountReviewUpdate
+	14, // 15: eventrelay.v1.Event.account_settings_update:type_name -> whatsapp.webhooks.v1.AccountSettingsUpdate
+	15, // 16: eventrelay.v1.Event.automatic_event:type_name -> whatsapp.webhooks.v1.AutomaticEvent
+	16, // 17: eventrelay.v1.Event.business_capability_update:type_name -> whatsapp.webhooks.v1.BusinessCapabilityUpdate
+	17, // 18: eventrelay.v1.Event.business_status_update:type_name -> whatsapp.webhooks.v1.BusinessStatusUpdate
+	18, // 19: eventrelay.v1.Event.business_username_updates:type_name -> whatsapp.webhooks.v1.BusinessUsernameUpdate
+	19, // 20: eventrelay.v1.Event.flows:type_name -> whatsapp.webhooks.v1.FlowEvent
+	20, // 21: eventrelay.v1.Event.group:type_name -> whatsapp.webhooks.v1.GroupUpdate
+	21, // 22: eventrelay.v1.Event.contact_sync:type_name -> whatsapp.webhooks.v1.ContactSync
+	22, // 23: eventrelay.v1.Event.messaging_handovers:type_name -> whatsapp.webhooks.v1.MessagingHandover
+	23, // 24: eventrelay.v1.Event.message_template_status_update:type_name -> whatsapp.webhooks.v1.MessageTemplateStatusUpdate
+	24, // 25: eventrelay.v1.Event.message_template_quality_update:type_name -> whatsapp.webhooks.v1.MessageTemplateQualityUpdate
+	25, // 26: eventrelay.v1.Event.message_template_components_update:type_name -> whatsapp.webhooks.v1.MessageTemplateComponentsUpdate
+	26, // 27: eventrelay.v1.Event.template_category_update:type_name -> whatsapp.webhooks.v1.TemplateCategoryUpdate
+	27, // 28: eventrelay.v1.Event.template_correct_category_detection:type_name -> whatsapp.webhooks.v1.TemplateCorrectCategoryDetection
+	28, // 29: eventrelay.v1.Event.partner_solutions:type_name -> whatsapp.webhooks.v1.PartnerSolution
+	29, // 30: eventrelay.v1.Event.payment_configuration_update:type_name -> whatsapp.webhooks.v1.PaymentConfigurationUpdate
+	30, // 31: eventrelay.v1.Event.phone_number_name_update:type_name -> whatsapp.webhooks.v1.PhoneNumberNameUpdate
+	31, // 32: eventrelay.v1.Event.phone_number_quality_update:type_name -> whatsapp.webhooks.v1.PhoneNumberQualityUpdate
+	32, // 33: eventrelay.v1.Event.security:type_name -> whatsapp.webhooks.v1.PhoneNumberSecurity
+	33, // 34: eventrelay.v1.Event.business_integration_install:type_name -> meta.webhooks.v1.BusinessIntegrationInstall
+	34, // 35: eventrelay.v1.Event.business_integration_uninstall:type_name -> meta.webhooks.v1.BusinessIntegrationUninstall
+	35, // 36: eventrelay.v1.Event.business_integration_update:type_name -> meta.webhooks.v1.BusinessIntegrationUpdate
+	36, // 37: eventrelay.v1.Event.user:type_name -> meta.webhooks.v1.UserChange
+	37, // 38: eventrelay.v1.Event.channel_live:type_name -> dialog360.webhooks.v1.Channel
+	38, // 39: eventrelay.v1.Event.user_id_update:type_name -> whatsapp.webhooks.v1.UserIdUpdate
+	39, // 40: eventrelay.v1.Event.user_preference:type_name -> whatsapp.webhooks.v1.UserPreference
+	40, // 41: eventrelay.v1.EventContext.metadata:type_name -> whatsapp.webhooks.v1.Metadata
+	41, // 42: eventrelay.v1.EventContext.contacts:type_name -> whatsapp.webhooks.v1.Contact
+	42, // 43: eventrelay.v1.EventContext.conversation_context:type_name -> google.protobuf.Struct
+	7,  // 44: eventrelay.v1.EventContext.errors:type_name -> whatsapp.webhooks.v1.Error
+	42, // 45: eventrelay.v1.EventContext.envelope:type_name -> google.protobuf.Struct
+	42, // 46: eventrelay.v1.UnknownPayload.json:type_name -> google.protobuf.Struct
+	47, // [47:47] is the sub-list for method output_type
+	47, // [47:47] is the sub-list for method input_type
+	47, // [47:47] is the sub-list for extension type_name
+	47, // [47:47] is the sub-list for extension extendee
+	0,  // [0:47] is the sub-list for field type_name
 }
 
 func init() { file_eventrelay_v1_event_proto_init() }
@@ -778,11 +1238,34 @@ func file_eventrelay_v1_event_proto_init() {
 		(*Event_MessageEcho)(nil),
 		(*Event_Chunk)(nil),
 		(*Event_UserAction)(nil),
+		(*Event_AccountAlerts)(nil),
+		(*Event_AccountReviewUpdate)(nil),
+		(*Event_AccountSettingsUpdate)(nil),
+		(*Event_AutomaticEvent)(nil),
+		(*Event_BusinessCapabilityUpdate)(nil),
+		(*Event_BusinessStatusUpdate)(nil),
+		(*Event_BusinessUsernameUpdates)(nil),
+		(*Event_Flows)(nil),
+		(*Event_Group)(nil),
+		(*Event_ContactSync)(nil),
+		(*Event_MessagingHandovers)(nil),
+		(*Event_MessageTemplateStatusUpdate)(nil),
+		(*Event_MessageTemplateQualityUpdate)(nil),
+		(*Event_MessageTemplateComponentsUpdate)(nil),
+		(*Event_TemplateCategoryUpdate)(nil),
+		(*Event_TemplateCorrectCategoryDetection)(nil),
+		(*Event_PartnerSolutions)(nil),
+		(*Event_PaymentConfigurationUpdate)(nil),
+		(*Event_PhoneNumberNameUpdate)(nil),
+		(*Event_PhoneNumberQualityUpdate)(nil),
+		(*Event_Security)(nil),
 		(*Event_BusinessIntegrationInstall)(nil),
 		(*Event_BusinessIntegrationUninstall)(nil),
 		(*Event_BusinessIntegrationUpdate)(nil),
 		(*Event_User)(nil),
 		(*Event_ChannelLive)(nil),
+		(*Event_UserIdUpdate)(nil),
+		(*Event_UserPreference)(nil),
 	}
 	file_eventrelay_v1_event_proto_msgTypes[1].OneofWrappers = []any{}
 	type x struct{}
