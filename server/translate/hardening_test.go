@@ -89,11 +89,11 @@ func TestMetadataStaysWithEveryItem(t *testing.T) {
 func TestAnEventWithoutItsRawFitsAnyClient(t *testing.T) {
 	text := strings.Repeat("y", 3<<20)
 	for name, body := range map[string]string{
-		"unknown payload": changed("page", "feed", `{"a":"`+text+`"}`),
+		"unknown payload": changed("page", "mood", `{"a":"`+text+`"}`),
 		"typed payload":   changed(whatsappObject, "messages", `{"messages":[{"id":"1","text":{"body":"`+text+`"}}]}`),
 		"context":         changed(whatsappObject, "messages", `{"contacts":[{"profile":{"name":"`+text+`"}}],"messages":[{"id":"1"}]}`),
-		"envelope":        `{"novelty":"` + text + `",` + changed("page", "feed", `{"a":1}`)[1:],
-		"swelling":        changed("page", "feed", `{"a":[`+strings.Repeat("1,", 1<<19)+`1]}`),
+		"envelope":        `{"novelty":"` + text + `",` + changed("page", "mood", `{"a":1}`)[1:],
+		"swelling":        changed("page", "mood", `{"a":[`+strings.Repeat("1,", 1<<19)+`1]}`),
 	} {
 		t.Run(name, func(t *testing.T) {
 			whole := 0
@@ -142,14 +142,14 @@ func TestAnyDepthIsTaken(t *testing.T) {
 	deep := strings.Repeat(`{"m":[`, 100_000) + `"bottom"` + strings.Repeat(`]}`, 100_000)
 	for name, body := range map[string]string{
 		"the body":           strings.Repeat("[", 1_000_000) + strings.Repeat("]", 1_000_000),
-		"an unknown payload": changed("page", "feed", deep),
-		"objects alone":      changed("page", "feed", strings.Repeat(`{"m":`, 100_000)+`1`+strings.Repeat(`}`, 100_000)),
-		"arrays alone":       changed("page", "feed", strings.Repeat(`[`, 100_000)+`1`+strings.Repeat(`]`, 100_000)),
-		"an odd depth":       changed("page", "feed", strings.Repeat(`{"m":[[`, 100_000)+`1`+strings.Repeat(`]]}`, 100_000)),
+		"an unknown payload": changed("page", "mood", deep),
+		"objects alone":      changed("page", "mood", strings.Repeat(`{"m":`, 100_000)+`1`+strings.Repeat(`}`, 100_000)),
+		"arrays alone":       changed("page", "mood", strings.Repeat(`[`, 100_000)+`1`+strings.Repeat(`]`, 100_000)),
+		"an odd depth":       changed("page", "mood", strings.Repeat(`{"m":[[`, 100_000)+`1`+strings.Repeat(`]]}`, 100_000)),
 		"an unknown key":     changed("application", "business_integration_update", `{"business_manager_id":"1","x":`+deep+`}`),
 		"a typed field":      changed(whatsappObject, "account_update", `{"ban_info":`+deep+`}`),
 		"an item":            changed(whatsappObject, "messages", `{"contacts":[{"wa_id":"1"}],"messages":[{"id":"1","x":`+deep+`},{"id":"2","from":"1"}]}`),
-		"the envelope":       `{"x":` + deep + `,` + changed("page", "feed", `{"a":1}`)[1:],
+		"the envelope":       `{"x":` + deep + `,` + changed("page", "mood", `{"a":1}`)[1:],
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, raw := total(translated(t, body))
@@ -163,7 +163,7 @@ func TestAnyDepthIsTaken(t *testing.T) {
 // What is too deep for a Struct is there as JSON text, so that its words can still be found.
 func TestWhatIsTooDeepForAStructIsTextInIt(t *testing.T) {
 	deep := strings.Repeat(`{"m":[`, 40) + `"bottom"` + strings.Repeat(`]}`, 40)
-	ev := only(t, changed("page", "feed", deep))
+	ev := only(t, changed("page", "mood", deep))
 	if b, err := ev.msg.GetUnknown().GetJson().MarshalJSON(); err != nil || !bytes.Contains(b, []byte("bottom")) {
 		t.Errorf("%s, %v", b, err)
 	}

@@ -246,6 +246,9 @@ func (g generator) body(typ Type) (ordered, string) {
 		}
 		return ordered{{"event", strings.Replace(words[1], "*", "history", 1)}, {"data", value}, {"id", "e1"}}, path
 	}
+	if len(words) == 4 && (words[2] == "messaging" || words[2] == "standby") {
+		return ordered{{"object", "page"}, {"entry", []any{ordered{{"id", "1"}, {words[2], []any{value}}}}}}, ""
+	}
 	field := strings.Replace(words[2], "*", "photos", 1)
 	path := "value"
 	if len(words) == 4 {
@@ -269,10 +272,13 @@ func take(payload map[string][]string, l leaf, names map[string]string) bool {
 		}
 	}
 	path := strings.Join(words, ".")
-	for i, v := range payload[path] {
-		if slices.Contains(l.forms, v) {
-			payload[path] = append(payload[path][:i:i], payload[path][i+1:]...)
-			return true
+	// Plain text where a message is expected is in the sibling for it.
+	for _, at := range []string{path, path + "_text"} {
+		for i, v := range payload[at] {
+			if slices.Contains(l.forms, v) {
+				payload[at] = append(payload[at][:i:i], payload[at][i+1:]...)
+				return true
+			}
 		}
 	}
 	return false

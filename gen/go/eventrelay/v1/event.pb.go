@@ -112,9 +112,39 @@ type Event struct {
 	//	*Event_BusinessIntegrationUninstall
 	//	*Event_BusinessIntegrationUpdate
 	//	*Event_User
+	//	*Event_Feed
+	//	*Event_Mention
+	//	*Event_Ratings
+	//	*Event_Leadgen
+	//	*Event_Messaging
+	//	*Event_Comments
+	//	*Event_LiveComments
+	//	*Event_Mentions
+	//	*Event_StoryInsights
+	//	*Event_Permissions
+	//	*Event_Payments
+	//	*Event_Threads
 	//	*Event_ChannelLive
 	//	*Event_UserIdUpdate
 	//	*Event_UserPreference
+	//	*Event_ChannelCreated
+	//	*Event_ChannelSubmitted
+	//	*Event_ChannelReady
+	//	*Event_ChannelRunning
+	//	*Event_ChannelPermissionGranted
+	//	*Event_ChannelPermissionRevoked
+	//	*Event_ChannelSubscriptionSet
+	//	*Event_CancellationRequest
+	//	*Event_CancellationRevoke
+	//	*Event_CancellationProcessed
+	//	*Event_TemplateMessagingEnabled
+	//	*Event_TemplateMessagingDisabled
+	//	*Event_PhoneNumberQualityChanged
+	//	*Event_ClientCreated
+	//	*Event_AccountViolation
+	//	*Event_AccountRestriction
+	//	*Event_WabaTemplateStatusChanged
+	//	*Event_WabaTemplateCategoryChanged
 	Payload       isEvent_Payload `protobuf_oneof:"payload"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -589,6 +619,114 @@ func (x *Event) GetUser() *v11.UserChange {
 	return nil
 }
 
+func (x *Event) GetFeed() *v11.PageFeedChange {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_Feed); ok {
+			return x.Feed
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetMention() *v11.PageMention {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_Mention); ok {
+			return x.Mention
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetRatings() *v11.PageRating {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_Ratings); ok {
+			return x.Ratings
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetLeadgen() *v11.Leadgen {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_Leadgen); ok {
+			return x.Leadgen
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetMessaging() *v11.Messaging {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_Messaging); ok {
+			return x.Messaging
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetComments() *v11.InstagramComment {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_Comments); ok {
+			return x.Comments
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetLiveComments() *v11.InstagramComment {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_LiveComments); ok {
+			return x.LiveComments
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetMentions() *v11.InstagramMention {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_Mentions); ok {
+			return x.Mentions
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetStoryInsights() *v11.InstagramStoryInsights {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_StoryInsights); ok {
+			return x.StoryInsights
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetPermissions() *v11.PermissionChange {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_Permissions); ok {
+			return x.Permissions
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetPayments() *v11.PaymentChange {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_Payments); ok {
+			return x.Payments
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetThreads() *v11.ThreadsPost {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_Threads); ok {
+			return x.Threads
+		}
+	}
+	return nil
+}
+
 func (x *Event) GetChannelLive() *v12.Channel {
 	if x != nil {
 		if x, ok := x.Payload.(*Event_ChannelLive); ok {
@@ -611,6 +749,168 @@ func (x *Event) GetUserPreference() *v1.UserPreference {
 	if x != nil {
 		if x, ok := x.Payload.(*Event_UserPreference); ok {
 			return x.UserPreference
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetChannelCreated() *v12.Channel {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_ChannelCreated); ok {
+			return x.ChannelCreated
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetChannelSubmitted() *v12.Channel {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_ChannelSubmitted); ok {
+			return x.ChannelSubmitted
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetChannelReady() *v12.Channel {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_ChannelReady); ok {
+			return x.ChannelReady
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetChannelRunning() *v12.Channel {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_ChannelRunning); ok {
+			return x.ChannelRunning
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetChannelPermissionGranted() *v12.Channel {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_ChannelPermissionGranted); ok {
+			return x.ChannelPermissionGranted
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetChannelPermissionRevoked() *v12.Channel {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_ChannelPermissionRevoked); ok {
+			return x.ChannelPermissionRevoked
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetChannelSubscriptionSet() *v12.Channel {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_ChannelSubscriptionSet); ok {
+			return x.ChannelSubscriptionSet
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetCancellationRequest() *v12.Channel {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_CancellationRequest); ok {
+			return x.CancellationRequest
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetCancellationRevoke() *v12.Channel {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_CancellationRevoke); ok {
+			return x.CancellationRevoke
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetCancellationProcessed() *v12.Channel {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_CancellationProcessed); ok {
+			return x.CancellationProcessed
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetTemplateMessagingEnabled() *v12.Channel {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_TemplateMessagingEnabled); ok {
+			return x.TemplateMessagingEnabled
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetTemplateMessagingDisabled() *v12.Channel {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_TemplateMessagingDisabled); ok {
+			return x.TemplateMessagingDisabled
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetPhoneNumberQualityChanged() *v12.Channel {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_PhoneNumberQualityChanged); ok {
+			return x.PhoneNumberQualityChanged
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetClientCreated() *v12.ClientCreated {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_ClientCreated); ok {
+			return x.ClientCreated
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetAccountViolation() *v12.AccountViolation {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_AccountViolation); ok {
+			return x.AccountViolation
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetAccountRestriction() *v12.AccountRestriction {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_AccountRestriction); ok {
+			return x.AccountRestriction
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetWabaTemplateStatusChanged() *v12.WabaTemplateStatusChanged {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_WabaTemplateStatusChanged); ok {
+			return x.WabaTemplateStatusChanged
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetWabaTemplateCategoryChanged() *v12.WabaTemplateCategoryChanged {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_WabaTemplateCategoryChanged); ok {
+			return x.WabaTemplateCategoryChanged
 		}
 	}
 	return nil
@@ -790,6 +1090,66 @@ type Event_User struct {
 	User *v11.UserChange `protobuf:"bytes,63,opt,name=user,proto3,oneof"`
 }
 
+type Event_Feed struct {
+	// Something happened in what a page shows.
+	Feed *v11.PageFeedChange `protobuf:"bytes,64,opt,name=feed,proto3,oneof"`
+}
+
+type Event_Mention struct {
+	// A page was mentioned.
+	Mention *v11.PageMention `protobuf:"bytes,65,opt,name=mention,proto3,oneof"`
+}
+
+type Event_Ratings struct {
+	// A page was rated.
+	Ratings *v11.PageRating `protobuf:"bytes,66,opt,name=ratings,proto3,oneof"`
+}
+
+type Event_Leadgen struct {
+	// Someone sent in a lead form of a page.
+	Leadgen *v11.Leadgen `protobuf:"bytes,67,opt,name=leadgen,proto3,oneof"`
+}
+
+type Event_Messaging struct {
+	// Something that happened in a conversation of a page or an Instagram account, one element of `messaging` or `standby`; or the value of a change, which is how the dashboard sends its tests.
+	Messaging *v11.Messaging `protobuf:"bytes,68,opt,name=messaging,proto3,oneof"`
+}
+
+type Event_Comments struct {
+	// A comment on Instagram.
+	Comments *v11.InstagramComment `protobuf:"bytes,69,opt,name=comments,proto3,oneof"`
+}
+
+type Event_LiveComments struct {
+	// A comment on a live video on Instagram.
+	LiveComments *v11.InstagramComment `protobuf:"bytes,70,opt,name=live_comments,json=liveComments,proto3,oneof"`
+}
+
+type Event_Mentions struct {
+	// An Instagram account was mentioned.
+	Mentions *v11.InstagramMention `protobuf:"bytes,71,opt,name=mentions,proto3,oneof"`
+}
+
+type Event_StoryInsights struct {
+	// The figures of an Instagram story that has ended.
+	StoryInsights *v11.InstagramStoryInsights `protobuf:"bytes,72,opt,name=story_insights,json=storyInsights,proto3,oneof"`
+}
+
+type Event_Permissions struct {
+	// A user granted the app a permission or took it back; `Event.field` names which.
+	Permissions *v11.PermissionChange `protobuf:"bytes,73,opt,name=permissions,proto3,oneof"`
+}
+
+type Event_Payments struct {
+	// A payment changed; `Event.field` names in what.
+	Payments *v11.PaymentChange `protobuf:"bytes,74,opt,name=payments,proto3,oneof"`
+}
+
+type Event_Threads struct {
+	// A post on Threads; `Event.field` says what became of it.
+	Threads *v11.ThreadsPost `protobuf:"bytes,75,opt,name=threads,proto3,oneof"`
+}
+
 type Event_ChannelLive struct {
 	// 360dialog: a number went live.
 	ChannelLive *v12.Channel `protobuf:"bytes,90,opt,name=channel_live,json=channelLive,proto3,oneof"`
@@ -803,6 +1163,96 @@ type Event_UserIdUpdate struct {
 type Event_UserPreference struct {
 	// What a user wants to get from the business, one element of `user_preferences`.
 	UserPreference *v1.UserPreference `protobuf:"bytes,122,opt,name=user_preference,json=userPreference,proto3,oneof"`
+}
+
+type Event_ChannelCreated struct {
+	// 360dialog: a number was set up.
+	ChannelCreated *v12.Channel `protobuf:"bytes,91,opt,name=channel_created,json=channelCreated,proto3,oneof"`
+}
+
+type Event_ChannelSubmitted struct {
+	// 360dialog: a number was handed in.
+	ChannelSubmitted *v12.Channel `protobuf:"bytes,92,opt,name=channel_submitted,json=channelSubmitted,proto3,oneof"`
+}
+
+type Event_ChannelReady struct {
+	// 360dialog: a number is ready to be registered.
+	ChannelReady *v12.Channel `protobuf:"bytes,93,opt,name=channel_ready,json=channelReady,proto3,oneof"`
+}
+
+type Event_ChannelRunning struct {
+	// 360dialog: a number began to run.
+	ChannelRunning *v12.Channel `protobuf:"bytes,94,opt,name=channel_running,json=channelRunning,proto3,oneof"`
+}
+
+type Event_ChannelPermissionGranted struct {
+	// 360dialog: the client lets the partner make API keys for a number.
+	ChannelPermissionGranted *v12.Channel `protobuf:"bytes,95,opt,name=channel_permission_granted,json=channelPermissionGranted,proto3,oneof"`
+}
+
+type Event_ChannelPermissionRevoked struct {
+	// 360dialog: the client no longer lets the partner make API keys for a number.
+	ChannelPermissionRevoked *v12.Channel `protobuf:"bytes,96,opt,name=channel_permission_revoked,json=channelPermissionRevoked,proto3,oneof"`
+}
+
+type Event_ChannelSubscriptionSet struct {
+	// 360dialog: billing of a number began.
+	ChannelSubscriptionSet *v12.Channel `protobuf:"bytes,97,opt,name=channel_subscription_set,json=channelSubscriptionSet,proto3,oneof"`
+}
+
+type Event_CancellationRequest struct {
+	// 360dialog: a number is to be cancelled.
+	CancellationRequest *v12.Channel `protobuf:"bytes,98,opt,name=cancellation_request,json=cancellationRequest,proto3,oneof"`
+}
+
+type Event_CancellationRevoke struct {
+	// 360dialog: a number is not to be cancelled after all.
+	CancellationRevoke *v12.Channel `protobuf:"bytes,99,opt,name=cancellation_revoke,json=cancellationRevoke,proto3,oneof"`
+}
+
+type Event_CancellationProcessed struct {
+	// 360dialog: a number was cancelled.
+	CancellationProcessed *v12.Channel `protobuf:"bytes,100,opt,name=cancellation_processed,json=cancellationProcessed,proto3,oneof"`
+}
+
+type Event_TemplateMessagingEnabled struct {
+	// 360dialog: a number may send templates.
+	TemplateMessagingEnabled *v12.Channel `protobuf:"bytes,101,opt,name=template_messaging_enabled,json=templateMessagingEnabled,proto3,oneof"`
+}
+
+type Event_TemplateMessagingDisabled struct {
+	// 360dialog: a number may no longer send templates.
+	TemplateMessagingDisabled *v12.Channel `protobuf:"bytes,102,opt,name=template_messaging_disabled,json=templateMessagingDisabled,proto3,oneof"`
+}
+
+type Event_PhoneNumberQualityChanged struct {
+	// 360dialog: the quality of a number changed.
+	PhoneNumberQualityChanged *v12.Channel `protobuf:"bytes,103,opt,name=phone_number_quality_changed,json=phoneNumberQualityChanged,proto3,oneof"`
+}
+
+type Event_ClientCreated struct {
+	// 360dialog: a client signed up.
+	ClientCreated *v12.ClientCreated `protobuf:"bytes,104,opt,name=client_created,json=clientCreated,proto3,oneof"`
+}
+
+type Event_AccountViolation struct {
+	// 360dialog: an account violated a policy.
+	AccountViolation *v12.AccountViolation `protobuf:"bytes,105,opt,name=account_violation,json=accountViolation,proto3,oneof"`
+}
+
+type Event_AccountRestriction struct {
+	// 360dialog: an account may no longer do something.
+	AccountRestriction *v12.AccountRestriction `protobuf:"bytes,106,opt,name=account_restriction,json=accountRestriction,proto3,oneof"`
+}
+
+type Event_WabaTemplateStatusChanged struct {
+	// 360dialog: the state of a template changed.
+	WabaTemplateStatusChanged *v12.WabaTemplateStatusChanged `protobuf:"bytes,107,opt,name=waba_template_status_changed,json=wabaTemplateStatusChanged,proto3,oneof"`
+}
+
+type Event_WabaTemplateCategoryChanged struct {
+	// 360dialog: the category of a template changed.
+	WabaTemplateCategoryChanged *v12.WabaTemplateCategoryChanged `protobuf:"bytes,108,opt,name=waba_template_category_changed,json=wabaTemplateCategoryChanged,proto3,oneof"`
 }
 
 func (*Event_Unknown) isEvent_Payload() {}
@@ -873,11 +1323,71 @@ func (*Event_BusinessIntegrationUpdate) isEvent_Payload() {}
 
 func (*Event_User) isEvent_Payload() {}
 
+func (*Event_Feed) isEvent_Payload() {}
+
+func (*Event_Mention) isEvent_Payload() {}
+
+func (*Event_Ratings) isEvent_Payload() {}
+
+func (*Event_Leadgen) isEvent_Payload() {}
+
+func (*Event_Messaging) isEvent_Payload() {}
+
+func (*Event_Comments) isEvent_Payload() {}
+
+func (*Event_LiveComments) isEvent_Payload() {}
+
+func (*Event_Mentions) isEvent_Payload() {}
+
+func (*Event_StoryInsights) isEvent_Payload() {}
+
+func (*Event_Permissions) isEvent_Payload() {}
+
+func (*Event_Payments) isEvent_Payload() {}
+
+func (*Event_Threads) isEvent_Payload() {}
+
 func (*Event_ChannelLive) isEvent_Payload() {}
 
 func (*Event_UserIdUpdate) isEvent_Payload() {}
 
 func (*Event_UserPreference) isEvent_Payload() {}
+
+func (*Event_ChannelCreated) isEvent_Payload() {}
+
+func (*Event_ChannelSubmitted) isEvent_Payload() {}
+
+func (*Event_ChannelReady) isEvent_Payload() {}
+
+func (*Event_ChannelRunning) isEvent_Payload() {}
+
+func (*Event_ChannelPermissionGranted) isEvent_Payload() {}
+
+func (*Event_ChannelPermissionRevoked) isEvent_Payload() {}
+
+func (*Event_ChannelSubscriptionSet) isEvent_Payload() {}
+
+func (*Event_CancellationRequest) isEvent_Payload() {}
+
+func (*Event_CancellationRevoke) isEvent_Payload() {}
+
+func (*Event_CancellationProcessed) isEvent_Payload() {}
+
+func (*Event_TemplateMessagingEnabled) isEvent_Payload() {}
+
+func (*Event_TemplateMessagingDisabled) isEvent_Payload() {}
+
+func (*Event_PhoneNumberQualityChanged) isEvent_Payload() {}
+
+func (*Event_ClientCreated) isEvent_Payload() {}
+
+func (*Event_AccountViolation) isEvent_Payload() {}
+
+func (*Event_AccountRestriction) isEvent_Payload() {}
+
+func (*Event_WabaTemplateStatusChanged) isEvent_Payload() {}
+
+func (*Event_WabaTemplateCategoryChanged) isEvent_Payload() {}
 
 // What a notification says beside the item of an event: shared by the items of a change, needed to understand each.
 type EventContext struct {
@@ -1031,7 +1541,7 @@ var File_eventrelay_v1_event_proto protoreflect.FileDescriptor
 
 const file_eventrelay_v1_event_proto_rawDesc = "" +
 	"\n" +
-	"\x19eventrelay/v1/event.proto\x12\reventrelay.v1\x1a#dialog360/webhooks/v1/channel.proto\x1a#eventrelay/mapping/v1/mapping.proto\x1a\x1ceventrelay/v1/provider.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"meta/webhooks/v1/application.proto\x1a\x1bmeta/webhooks/v1/user.proto\x1a(whatsapp/webhooks/v1/account_alert.proto\x1a0whatsapp/webhooks/v1/account_review_update.proto\x1a2whatsapp/webhooks/v1/account_settings_update.proto\x1a)whatsapp/webhooks/v1/account_update.proto\x1a*whatsapp/webhooks/v1/automatic_event.proto\x1a#whatsapp/webhooks/v1/business.proto\x1a\x1fwhatsapp/webhooks/v1/call.proto\x1a\"whatsapp/webhooks/v1/contact.proto\x1a'whatsapp/webhooks/v1/contact_sync.proto\x1a whatsapp/webhooks/v1/error.proto\x1a\x1fwhatsapp/webhooks/v1/flow.proto\x1a'whatsapp/webhooks/v1/group_update.proto\x1a\"whatsapp/webhooks/v1/history.proto\x1a\"whatsapp/webhooks/v1/message.proto\x1a+whatsapp/webhooks/v1/message_template.proto\x1a-whatsapp/webhooks/v1/messaging_handover.proto\x1a#whatsapp/webhooks/v1/metadata.proto\x1a+whatsapp/webhooks/v1/partner_solution.proto\x1a0whatsapp/webhooks/v1/payment_configuration.proto\x1a'whatsapp/webhooks/v1/phone_number.proto\x1a!whatsapp/webhooks/v1/status.proto\x1a,whatsapp/webhooks/v1/template_category.proto\x1a\x1fwhatsapp/webhooks/v1/user.proto\x1a&whatsapp/webhooks/v1/user_action.proto\"\x88/\n" +
+	"\x19eventrelay/v1/event.proto\x12\reventrelay.v1\x1a#dialog360/webhooks/v1/account.proto\x1a#dialog360/webhooks/v1/channel.proto\x1a\"dialog360/webhooks/v1/client.proto\x1a)dialog360/webhooks/v1/waba_template.proto\x1a#eventrelay/mapping/v1/mapping.proto\x1a\x1ceventrelay/v1/provider.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"meta/webhooks/v1/application.proto\x1a meta/webhooks/v1/instagram.proto\x1a meta/webhooks/v1/messaging.proto\x1a\x1bmeta/webhooks/v1/page.proto\x1a\x1emeta/webhooks/v1/payment.proto\x1a!meta/webhooks/v1/permission.proto\x1a\x1emeta/webhooks/v1/threads.proto\x1a\x1bmeta/webhooks/v1/user.proto\x1a(whatsapp/webhooks/v1/account_alert.proto\x1a0whatsapp/webhooks/v1/account_review_update.proto\x1a2whatsapp/webhooks/v1/account_settings_update.proto\x1a)whatsapp/webhooks/v1/account_update.proto\x1a*whatsapp/webhooks/v1/automatic_event.proto\x1a#whatsapp/webhooks/v1/business.proto\x1a\x1fwhatsapp/webhooks/v1/call.proto\x1a\"whatsapp/webhooks/v1/contact.proto\x1a'whatsapp/webhooks/v1/contact_sync.proto\x1a whatsapp/webhooks/v1/error.proto\x1a\x1fwhatsapp/webhooks/v1/flow.proto\x1a'whatsapp/webhooks/v1/group_update.proto\x1a\"whatsapp/webhooks/v1/history.proto\x1a\"whatsapp/webhooks/v1/message.proto\x1a+whatsapp/webhooks/v1/message_template.proto\x1a-whatsapp/webhooks/v1/messaging_handover.proto\x1a#whatsapp/webhooks/v1/metadata.proto\x1a+whatsapp/webhooks/v1/partner_solution.proto\x1a0whatsapp/webhooks/v1/payment_configuration.proto\x1a'whatsapp/webhooks/v1/phone_number.proto\x1a!whatsapp/webhooks/v1/status.proto\x1a,whatsapp/webhooks/v1/template_category.proto\x1a\x1fwhatsapp/webhooks/v1/user.proto\x1a&whatsapp/webhooks/v1/user_action.proto\"\xc5Q\n" +
 	"\x05Event\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06cursor\x18\x02 \x01(\tR\x06cursor\x12\x1a\n" +
@@ -1089,10 +1599,40 @@ const file_eventrelay_v1_event_proto_rawDesc = "" +
 	"\x1cbusiness_integration_install\x18< \x01(\v2,.meta.webhooks.v1.BusinessIntegrationInstallB1\xca\xf3\x18-meta.application.business_integration_installH\x00R\x1abusinessIntegrationInstall\x12\xab\x01\n" +
 	"\x1ebusiness_integration_uninstall\x18= \x01(\v2..meta.webhooks.v1.BusinessIntegrationUninstallB3\xca\xf3\x18/meta.application.business_integration_uninstallH\x00R\x1cbusinessIntegrationUninstall\x12\x9f\x01\n" +
 	"\x1bbusiness_integration_update\x18> \x01(\v2+.meta.webhooks.v1.BusinessIntegrationUpdateB0\xca\xf3\x18,meta.application.business_integration_updateH\x00R\x19businessIntegrationUpdate\x12C\n" +
-	"\x04user\x18? \x01(\v2\x1c.meta.webhooks.v1.UserChangeB\x0f\xca\xf3\x18\vmeta.user.*H\x00R\x04user\x12_\n" +
+	"\x04user\x18? \x01(\v2\x1c.meta.webhooks.v1.UserChangeB\x0f\xca\xf3\x18\vmeta.user.*H\x00R\x04user\x12J\n" +
+	"\x04feed\x18@ \x01(\v2 .meta.webhooks.v1.PageFeedChangeB\x12\xca\xf3\x18\x0emeta.page.feedH\x00R\x04feed\x12P\n" +
+	"\amention\x18A \x01(\v2\x1d.meta.webhooks.v1.PageMentionB\x15\xca\xf3\x18\x11meta.page.mentionH\x00R\amention\x12O\n" +
+	"\aratings\x18B \x01(\v2\x1c.meta.webhooks.v1.PageRatingB\x15\xca\xf3\x18\x11meta.page.ratingsH\x00R\aratings\x12e\n" +
+	"\aleadgen\x18C \x01(\v2\x19.meta.webhooks.v1.LeadgenB.\xca\xf3\x18\x11meta.page.leadgen\xca\xf3\x18\x15meta.page.leadgen_fatH\x00R\aleadgen\x12\xb3\b\n" +
+	"\tmessaging\x18D \x01(\v2\x1b.meta.webhooks.v1.MessagingB\xf5\a\xca\xf3\x18\x12meta.*.messaging.*\xca\xf3\x18\x10meta.*.standby.*\xca\xf3\x18\x12meta.page.messages\xca\xf3\x18\x1cmeta.page.message_deliveries\xca\xf3\x18\x18meta.page.message_echoes\xca\xf3\x18\x17meta.page.message_edits\xca\xf3\x18\x1bmeta.page.message_reactions\xca\xf3\x18\x17meta.page.message_reads\xca\xf3\x18#meta.page.messaging_account_linking\xca\xf3\x18$meta.page.messaging_checkout_updates\xca\xf3\x18(meta.page.messaging_customer_information\xca\xf3\x18\x1cmeta.page.messaging_feedback\xca\xf3\x18\x1emeta.page.messaging_game_plays\xca\xf3\x18\x1dmeta.page.messaging_handovers\xca\xf3\x18\x1ameta.page.messaging_optins\xca\xf3\x18\x1cmeta.page.messaging_payments\xca\xf3\x18&meta.page.messaging_policy_enforcement\xca\xf3\x18\x1dmeta.page.messaging_postbacks\xca\xf3\x18!meta.page.messaging_pre_checkouts\xca\xf3\x18\x1dmeta.page.messaging_referrals\xca\xf3\x18\x1bmeta.page.response_feedback\xca\xf3\x18\x13meta.page.send_cart\xca\xf3\x18\x11meta.page.standby\xca\xf3\x18\x17meta.instagram.messages\xca\xf3\x18\x1bmeta.instagram.message_edit\xca\xf3\x18 meta.instagram.message_reactions\xca\xf3\x18!meta.instagram.messaging_handover\xca\xf3\x18\x1fmeta.instagram.messaging_optins\xca\xf3\x18\"meta.instagram.messaging_postbacks\xca\xf3\x18!meta.instagram.messaging_referral\xca\xf3\x18\x1dmeta.instagram.messaging_seen\xca\xf3\x18\x16meta.instagram.standbyH\x00R\tmessaging\x12]\n" +
+	"\bcomments\x18E \x01(\v2\".meta.webhooks.v1.InstagramCommentB\x1b\xca\xf3\x18\x17meta.instagram.commentsH\x00R\bcomments\x12k\n" +
+	"\rlive_comments\x18F \x01(\v2\".meta.webhooks.v1.InstagramCommentB \xca\xf3\x18\x1cmeta.instagram.live_commentsH\x00R\fliveComments\x12]\n" +
+	"\bmentions\x18G \x01(\v2\".meta.webhooks.v1.InstagramMentionB\x1b\xca\xf3\x18\x17meta.instagram.mentionsH\x00R\bmentions\x12t\n" +
+	"\x0estory_insights\x18H \x01(\v2(.meta.webhooks.v1.InstagramStoryInsightsB!\xca\xf3\x18\x1dmeta.instagram.story_insightsH\x00R\rstoryInsights\x12^\n" +
+	"\vpermissions\x18I \x01(\v2\".meta.webhooks.v1.PermissionChangeB\x16\xca\xf3\x18\x12meta.permissions.*H\x00R\vpermissions\x12R\n" +
+	"\bpayments\x18J \x01(\v2\x1f.meta.webhooks.v1.PaymentChangeB\x13\xca\xf3\x18\x0fmeta.payments.*H\x00R\bpayments\x12M\n" +
+	"\athreads\x18K \x01(\v2\x1d.meta.webhooks.v1.ThreadsPostB\x12\xca\xf3\x18\x0emeta.threads.*H\x00R\athreads\x12_\n" +
 	"\fchannel_live\x18Z \x01(\v2\x1e.dialog360.webhooks.v1.ChannelB\x1a\xca\xf3\x18\x16dialog360.channel_liveH\x00R\vchannelLive\x12\x7f\n" +
 	"\x0euser_id_update\x18y \x01(\v2\".whatsapp.webhooks.v1.UserIdUpdateB3\xca\xf3\x18/meta.whatsapp_business_account.*.user_id_updateH\x00R\fuserIdUpdate\x12\x85\x01\n" +
-	"\x0fuser_preference\x18z \x01(\v2$.whatsapp.webhooks.v1.UserPreferenceB4\xca\xf3\x180meta.whatsapp_business_account.*.user_preferenceH\x00R\x0euserPreferenceB\t\n" +
+	"\x0fuser_preference\x18z \x01(\v2$.whatsapp.webhooks.v1.UserPreferenceB4\xca\xf3\x180meta.whatsapp_business_account.*.user_preferenceH\x00R\x0euserPreference\x12h\n" +
+	"\x0fchannel_created\x18[ \x01(\v2\x1e.dialog360.webhooks.v1.ChannelB\x1d\xca\xf3\x18\x19dialog360.channel_createdH\x00R\x0echannelCreated\x12n\n" +
+	"\x11channel_submitted\x18\\ \x01(\v2\x1e.dialog360.webhooks.v1.ChannelB\x1f\xca\xf3\x18\x1bdialog360.channel_submittedH\x00R\x10channelSubmitted\x12b\n" +
+	"\rchannel_ready\x18] \x01(\v2\x1e.dialog360.webhooks.v1.ChannelB\x1b\xca\xf3\x18\x17dialog360.channel_readyH\x00R\fchannelReady\x12h\n" +
+	"\x0fchannel_running\x18^ \x01(\v2\x1e.dialog360.webhooks.v1.ChannelB\x1d\xca\xf3\x18\x19dialog360.channel_runningH\x00R\x0echannelRunning\x12\x88\x01\n" +
+	"\x1achannel_permission_granted\x18_ \x01(\v2\x1e.dialog360.webhooks.v1.ChannelB(\xca\xf3\x18$dialog360.channel_permission_grantedH\x00R\x18channelPermissionGranted\x12\x88\x01\n" +
+	"\x1achannel_permission_revoked\x18` \x01(\v2\x1e.dialog360.webhooks.v1.ChannelB(\xca\xf3\x18$dialog360.channel_permission_revokedH\x00R\x18channelPermissionRevoked\x12\x82\x01\n" +
+	"\x18channel_subscription_set\x18a \x01(\v2\x1e.dialog360.webhooks.v1.ChannelB&\xca\xf3\x18\"dialog360.channel_subscription_setH\x00R\x16channelSubscriptionSet\x12w\n" +
+	"\x14cancellation_request\x18b \x01(\v2\x1e.dialog360.webhooks.v1.ChannelB\"\xca\xf3\x18\x1edialog360.cancellation_requestH\x00R\x13cancellationRequest\x12t\n" +
+	"\x13cancellation_revoke\x18c \x01(\v2\x1e.dialog360.webhooks.v1.ChannelB!\xca\xf3\x18\x1ddialog360.cancellation_revokeH\x00R\x12cancellationRevoke\x12}\n" +
+	"\x16cancellation_processed\x18d \x01(\v2\x1e.dialog360.webhooks.v1.ChannelB$\xca\xf3\x18 dialog360.cancellation_processedH\x00R\x15cancellationProcessed\x12\x88\x01\n" +
+	"\x1atemplate_messaging_enabled\x18e \x01(\v2\x1e.dialog360.webhooks.v1.ChannelB(\xca\xf3\x18$dialog360.template_messaging_enabledH\x00R\x18templateMessagingEnabled\x12\x8b\x01\n" +
+	"\x1btemplate_messaging_disabled\x18f \x01(\v2\x1e.dialog360.webhooks.v1.ChannelB)\xca\xf3\x18%dialog360.template_messaging_disabledH\x00R\x19templateMessagingDisabled\x12\x8d\x01\n" +
+	"\x1cphone_number_quality_changed\x18g \x01(\v2\x1e.dialog360.webhooks.v1.ChannelB*\xca\xf3\x18&dialog360.phone_number_quality_changedH\x00R\x19phoneNumberQualityChanged\x12k\n" +
+	"\x0eclient_created\x18h \x01(\v2$.dialog360.webhooks.v1.ClientCreatedB\x1c\xca\xf3\x18\x18dialog360.client_createdH\x00R\rclientCreated\x12w\n" +
+	"\x11account_violation\x18i \x01(\v2'.dialog360.webhooks.v1.AccountViolationB\x1f\xca\xf3\x18\x1bdialog360.account_violationH\x00R\x10accountViolation\x12\x7f\n" +
+	"\x13account_restriction\x18j \x01(\v2).dialog360.webhooks.v1.AccountRestrictionB!\xca\xf3\x18\x1ddialog360.account_restrictionH\x00R\x12accountRestriction\x12\x9f\x01\n" +
+	"\x1cwaba_template_status_changed\x18k \x01(\v20.dialog360.webhooks.v1.WabaTemplateStatusChangedB*\xca\xf3\x18&dialog360.waba_template_status_changedH\x00R\x19wabaTemplateStatusChanged\x12\xa7\x01\n" +
+	"\x1ewaba_template_category_changed\x18l \x01(\v22.dialog360.webhooks.v1.WabaTemplateCategoryChangedB,\xca\xf3\x18(dialog360.waba_template_category_changedH\x00R\x1bwabaTemplateCategoryChangedB\t\n" +
 	"\apayload\"\xa2\x03\n" +
 	"\fEventContext\x120\n" +
 	"\x11messaging_product\x18\x01 \x01(\tH\x00R\x10messagingProduct\x88\x01\x01\x12:\n" +
@@ -1160,12 +1700,28 @@ var file_eventrelay_v1_event_proto_goTypes = []any{
 	(*v11.BusinessIntegrationUninstall)(nil),    // 34: meta.webhooks.v1.BusinessIntegrationUninstall
 	(*v11.BusinessIntegrationUpdate)(nil),       // 35: meta.webhooks.v1.BusinessIntegrationUpdate
 	(*v11.UserChange)(nil),                      // 36: meta.webhooks.v1.UserChange
-	(*v12.Channel)(nil),                         // 37: dialog360.webhooks.v1.Channel
-	(*v1.UserIdUpdate)(nil),                     // 38: whatsapp.webhooks.v1.UserIdUpdate
-	(*v1.UserPreference)(nil),                   // 39: whatsapp.webhooks.v1.UserPreference
-	(*v1.Metadata)(nil),                         // 40: whatsapp.webhooks.v1.Metadata
-	(*v1.Contact)(nil),                          // 41: whatsapp.webhooks.v1.Contact
-	(*structpb.Struct)(nil),                     // 42: google.protobuf.Struct
+	(*v11.PageFeedChange)(nil),                  // 37: meta.webhooks.v1.PageFeedChange
+	(*v11.PageMention)(nil),                     // 38: meta.webhooks.v1.PageMention
+	(*v11.PageRating)(nil),                      // 39: meta.webhooks.v1.PageRating
+	(*v11.Leadgen)(nil),                         // 40: meta.webhooks.v1.Leadgen
+	(*v11.Messaging)(nil),                       // 41: meta.webhooks.v1.Messaging
+	(*v11.InstagramComment)(nil),                // 42: meta.webhooks.v1.InstagramComment
+	(*v11.InstagramMention)(nil),                // 43: meta.webhooks.v1.InstagramMention
+	(*v11.InstagramStoryInsights)(nil),          // 44: meta.webhooks.v1.InstagramStoryInsights
+	(*v11.PermissionChange)(nil),                // 45: meta.webhooks.v1.PermissionChange
+	(*v11.PaymentChange)(nil),                   // 46: meta.webhooks.v1.PaymentChange
+	(*v11.ThreadsPost)(nil),                     // 47: meta.webhooks.v1.ThreadsPost
+	(*v12.Channel)(nil),                         // 48: dialog360.webhooks.v1.Channel
+	(*v1.UserIdUpdate)(nil),                     // 49: whatsapp.webhooks.v1.UserIdUpdate
+	(*v1.UserPreference)(nil),                   // 50: whatsapp.webhooks.v1.UserPreference
+	(*v12.ClientCreated)(nil),                   // 51: dialog360.webhooks.v1.ClientCreated
+	(*v12.AccountViolation)(nil),                // 52: dialog360.webhooks.v1.AccountViolation
+	(*v12.AccountRestriction)(nil),              // 53: dialog360.webhooks.v1.AccountRestriction
+	(*v12.WabaTemplateStatusChanged)(nil),       // 54: dialog360.webhooks.v1.WabaTemplateStatusChanged
+	(*v12.WabaTemplateCategoryChanged)(nil),     // 55: dialog360.webhooks.v1.WabaTemplateCategoryChanged
+	(*v1.Metadata)(nil),                         // 56: whatsapp.webhooks.v1.Metadata
+	(*v1.Contact)(nil),                          // 57: whatsapp.webhooks.v1.Contact
+	(*structpb.Struct)(nil),                     // 58: google.protobuf.Struct
 }
 var file_eventrelay_v1_event_proto_depIdxs = []int32{
 	3,  // 0: eventrelay.v1.Event.provider:type_name -> eventrelay.v1.Provider
@@ -1206,20 +1762,50 @@ var file_eventrelay_v1_event_proto_depIdxs = []int32{
 	34, // 35: eventrelay.v1.Event.business_integration_uninstall:type_name -> meta.webhooks.v1.BusinessIntegrationUninstall
 	35, // 36: eventrelay.v1.Event.business_integration_update:type_name -> meta.webhooks.v1.BusinessIntegrationUpdate
 	36, // 37: eventrelay.v1.Event.user:type_name -> meta.webhooks.v1.UserChange
-	37, // 38: eventrelay.v1.Event.channel_live:type_name -> dialog360.webhooks.v1.Channel
-	38, // 39: eventrelay.v1.Event.user_id_update:type_name -> whatsapp.webhooks.v1.UserIdUpdate
-	39, // 40: eventrelay.v1.Event.user_preference:type_name -> whatsapp.webhooks.v1.UserPreference
-	40, // 41: eventrelay.v1.EventContext.metadata:type_name -> whatsapp.webhooks.v1.Metadata
-	41, // 42: eventrelay.v1.EventContext.contacts:type_name -> whatsapp.webhooks.v1.Contact
-	42, // 43: eventrelay.v1.EventContext.conversation_context:type_name -> google.protobuf.Struct
-	7,  // 44: eventrelay.v1.EventContext.errors:type_name -> whatsapp.webhooks.v1.Error
-	42, // 45: eventrelay.v1.EventContext.envelope:type_name -> google.protobuf.Struct
-	42, // 46: eventrelay.v1.UnknownPayload.json:type_name -> google.protobuf.Struct
-	47, // [47:47] is the sub-list for method output_type
-	47, // [47:47] is the sub-list for method input_type
-	47, // [47:47] is the sub-list for extension type_name
-	47, // [47:47] is the sub-list for extension extendee
-	0,  // [0:47] is the sub-list for field type_name
+	37, // 38: eventrelay.v1.Event.feed:type_name -> meta.webhooks.v1.PageFeedChange
+	38, // 39: eventrelay.v1.Event.mention:type_name -> meta.webhooks.v1.PageMention
+	39, // 40: eventrelay.v1.Event.ratings:type_name -> meta.webhooks.v1.PageRating
+	40, // 41: eventrelay.v1.Event.leadgen:type_name -> meta.webhooks.v1.Leadgen
+	41, // 42: eventrelay.v1.Event.messaging:type_name -> meta.webhooks.v1.Messaging
+	42, // 43: eventrelay.v1.Event.comments:type_name -> meta.webhooks.v1.InstagramComment
+	42, // 44: eventrelay.v1.Event.live_comments:type_name -> meta.webhooks.v1.InstagramComment
+	43, // 45: eventrelay.v1.Event.mentions:type_name -> meta.webhooks.v1.InstagramMention
+	44, // 46: eventrelay.v1.Event.story_insights:type_name -> meta.webhooks.v1.InstagramStoryInsights
+	45, // 47: eventrelay.v1.Event.permissions:type_name -> meta.webhooks.v1.PermissionChange
+	46, // 48: eventrelay.v1.Event.payments:type_name -> meta.webhooks.v1.PaymentChange
+	47, // 49: eventrelay.v1.Event.threads:type_name -> meta.webhooks.v1.ThreadsPost
+	48, // 50: eventrelay.v1.Event.channel_live:type_name -> dialog360.webhooks.v1.Channel
+	49, // 51: eventrelay.v1.Event.user_id_update:type_name -> whatsapp.webhooks.v1.UserIdUpdate
+	50, // 52: eventrelay.v1.Event.user_preference:type_name -> whatsapp.webhooks.v1.UserPreference
+	48, // 53: eventrelay.v1.Event.channel_created:type_name -> dialog360.webhooks.v1.Channel
+	48, // 54: eventrelay.v1.Event.channel_submitted:type_name -> dialog360.webhooks.v1.Channel
+	48, // 55: eventrelay.v1.Event.channel_ready:type_name -> dialog360.webhooks.v1.Channel
+	48, // 56: eventrelay.v1.Event.channel_running:type_name -> dialog360.webhooks.v1.Channel
+	48, // 57: eventrelay.v1.Event.channel_permission_granted:type_name -> dialog360.webhooks.v1.Channel
+	48, // 58: eventrelay.v1.Event.channel_permission_revoked:type_name -> dialog360.webhooks.v1.Channel
+	48, // 59: eventrelay.v1.Event.channel_subscription_set:type_name -> dialog360.webhooks.v1.Channel
+	48, // 60: eventrelay.v1.Event.cancellation_request:type_name -> dialog360.webhooks.v1.Channel
+	48, // 61: eventrelay.v1.Event.cancellation_revoke:type_name -> dialog360.webhooks.v1.Channel
+	48, // 62: eventrelay.v1.Event.cancellation_processed:type_name -> dialog360.webhooks.v1.Channel
+	48, // 63: eventrelay.v1.Event.template_messaging_enabled:type_name -> dialog360.webhooks.v1.Channel
+	48, // 64: eventrelay.v1.Event.template_messaging_disabled:type_name -> dialog360.webhooks.v1.Channel
+	48, // 65: eventrelay.v1.Event.phone_number_quality_changed:type_name -> dialog360.webhooks.v1.Channel
+	51, // 66: eventrelay.v1.Event.client_created:type_name -> dialog360.webhooks.v1.ClientCreated
+	52, // 67: eventrelay.v1.Event.account_violation:type_name -> dialog360.webhooks.v1.AccountViolation
+	53, // 68: eventrelay.v1.Event.account_restriction:type_name -> dialog360.webhooks.v1.AccountRestriction
+	54, // 69: eventrelay.v1.Event.waba_template_status_changed:type_name -> dialog360.webhooks.v1.WabaTemplateStatusChanged
+	55, // 70: eventrelay.v1.Event.waba_template_category_changed:type_name -> dialog360.webhooks.v1.WabaTemplateCategoryChanged
+	56, // 71: eventrelay.v1.EventContext.metadata:type_name -> whatsapp.webhooks.v1.Metadata
+	57, // 72: eventrelay.v1.EventContext.contacts:type_name -> whatsapp.webhooks.v1.Contact
+	58, // 73: eventrelay.v1.EventContext.conversation_context:type_name -> google.protobuf.Struct
+	7,  // 74: eventrelay.v1.EventContext.errors:type_name -> whatsapp.webhooks.v1.Error
+	58, // 75: eventrelay.v1.EventContext.envelope:type_name -> google.protobuf.Struct
+	58, // 76: eventrelay.v1.UnknownPayload.json:type_name -> google.protobuf.Struct
+	77, // [77:77] is the sub-list for method output_type
+	77, // [77:77] is the sub-list for method input_type
+	77, // [77:77] is the sub-list for extension type_name
+	77, // [77:77] is the sub-list for extension extendee
+	0,  // [0:77] is the sub-list for field type_name
 }
 
 func init() { file_eventrelay_v1_event_proto_init() }
@@ -1263,9 +1849,39 @@ func file_eventrelay_v1_event_proto_init() {
 		(*Event_BusinessIntegrationUninstall)(nil),
 		(*Event_BusinessIntegrationUpdate)(nil),
 		(*Event_User)(nil),
+		(*Event_Feed)(nil),
+		(*Event_Mention)(nil),
+		(*Event_Ratings)(nil),
+		(*Event_Leadgen)(nil),
+		(*Event_Messaging)(nil),
+		(*Event_Comments)(nil),
+		(*Event_LiveComments)(nil),
+		(*Event_Mentions)(nil),
+		(*Event_StoryInsights)(nil),
+		(*Event_Permissions)(nil),
+		(*Event_Payments)(nil),
+		(*Event_Threads)(nil),
 		(*Event_ChannelLive)(nil),
 		(*Event_UserIdUpdate)(nil),
 		(*Event_UserPreference)(nil),
+		(*Event_ChannelCreated)(nil),
+		(*Event_ChannelSubmitted)(nil),
+		(*Event_ChannelReady)(nil),
+		(*Event_ChannelRunning)(nil),
+		(*Event_ChannelPermissionGranted)(nil),
+		(*Event_ChannelPermissionRevoked)(nil),
+		(*Event_ChannelSubscriptionSet)(nil),
+		(*Event_CancellationRequest)(nil),
+		(*Event_CancellationRevoke)(nil),
+		(*Event_CancellationProcessed)(nil),
+		(*Event_TemplateMessagingEnabled)(nil),
+		(*Event_TemplateMessagingDisabled)(nil),
+		(*Event_PhoneNumberQualityChanged)(nil),
+		(*Event_ClientCreated)(nil),
+		(*Event_AccountViolation)(nil),
+		(*Event_AccountRestriction)(nil),
+		(*Event_WabaTemplateStatusChanged)(nil),
+		(*Event_WabaTemplateCategoryChanged)(nil),
 	}
 	file_eventrelay_v1_event_proto_msgTypes[1].OneofWrappers = []any{}
 	type x struct{}

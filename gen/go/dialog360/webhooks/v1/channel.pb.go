@@ -184,6 +184,59 @@ func (ChannelStatus) EnumDescriptor() ([]byte, []int) {
 	return file_dialog360_webhooks_v1_channel_proto_rawDescGZIP(), []int{1}
 }
 
+// Whether a client is in use.
+type ClientStatus int32
+
+const (
+	// Not sent, or a word unknown here.
+	ClientStatus_CLIENT_STATUS_UNSPECIFIED ClientStatus = 0
+	// Not known to 360dialog either.
+	ClientStatus_CLIENT_STATUS_UNKNOWN ClientStatus = 1
+	// In use.
+	ClientStatus_CLIENT_STATUS_ACTIVE ClientStatus = 2
+)
+
+// Enum value maps for ClientStatus.
+var (
+	ClientStatus_name = map[int32]string{
+		0: "CLIENT_STATUS_UNSPECIFIED",
+		1: "CLIENT_STATUS_UNKNOWN",
+		2: "CLIENT_STATUS_ACTIVE",
+	}
+	ClientStatus_value = map[string]int32{
+		"CLIENT_STATUS_UNSPECIFIED": 0,
+		"CLIENT_STATUS_UNKNOWN":     1,
+		"CLIENT_STATUS_ACTIVE":      2,
+	}
+)
+
+func (x ClientStatus) Enum() *ClientStatus {
+	p := new(ClientStatus)
+	*p = x
+	return p
+}
+
+func (x ClientStatus) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ClientStatus) Descriptor() protoreflect.EnumDescriptor {
+	return file_dialog360_webhooks_v1_channel_proto_enumTypes[2].Descriptor()
+}
+
+func (ClientStatus) Type() protoreflect.EnumType {
+	return &file_dialog360_webhooks_v1_channel_proto_enumTypes[2]
+}
+
+func (x ClientStatus) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ClientStatus.Descriptor instead.
+func (ClientStatus) EnumDescriptor() ([]byte, []int) {
+	return file_dialog360_webhooks_v1_channel_proto_rawDescGZIP(), []int{2}
+}
+
 // The verification of a business at Meta.
 type FbAccountStatus int32
 
@@ -253,11 +306,11 @@ func (x FbAccountStatus) String() string {
 }
 
 func (FbAccountStatus) Descriptor() protoreflect.EnumDescriptor {
-	return file_dialog360_webhooks_v1_channel_proto_enumTypes[2].Descriptor()
+	return file_dialog360_webhooks_v1_channel_proto_enumTypes[3].Descriptor()
 }
 
 func (FbAccountStatus) Type() protoreflect.EnumType {
-	return &file_dialog360_webhooks_v1_channel_proto_enumTypes[2]
+	return &file_dialog360_webhooks_v1_channel_proto_enumTypes[3]
 }
 
 func (x FbAccountStatus) Number() protoreflect.EnumNumber {
@@ -266,7 +319,7 @@ func (x FbAccountStatus) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use FbAccountStatus.Descriptor instead.
 func (FbAccountStatus) EnumDescriptor() ([]byte, []int) {
-	return file_dialog360_webhooks_v1_channel_proto_rawDescGZIP(), []int{2}
+	return file_dialog360_webhooks_v1_channel_proto_rawDescGZIP(), []int{3}
 }
 
 // How running an account on another's behalf stands.
@@ -314,11 +367,11 @@ func (x OnBehalfOfStatus) String() string {
 }
 
 func (OnBehalfOfStatus) Descriptor() protoreflect.EnumDescriptor {
-	return file_dialog360_webhooks_v1_channel_proto_enumTypes[3].Descriptor()
+	return file_dialog360_webhooks_v1_channel_proto_enumTypes[4].Descriptor()
 }
 
 func (OnBehalfOfStatus) Type() protoreflect.EnumType {
-	return &file_dialog360_webhooks_v1_channel_proto_enumTypes[3]
+	return &file_dialog360_webhooks_v1_channel_proto_enumTypes[4]
 }
 
 func (x OnBehalfOfStatus) Number() protoreflect.EnumNumber {
@@ -327,7 +380,7 @@ func (x OnBehalfOfStatus) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use OnBehalfOfStatus.Descriptor instead.
 func (OnBehalfOfStatus) EnumDescriptor() ([]byte, []int) {
-	return file_dialog360_webhooks_v1_channel_proto_rawDescGZIP(), []int{3}
+	return file_dialog360_webhooks_v1_channel_proto_rawDescGZIP(), []int{4}
 }
 
 // A channel, which is 360dialog's word for a WhatsApp number: the `data` of the channel events (`channel_live` and its kin).
@@ -660,7 +713,27 @@ type Client struct {
 	// What the partner gave along at signup.
 	PartnerPayload *string `protobuf:"bytes,3,opt,name=partner_payload,json=partnerPayload,proto3,oneof" json:"partner_payload,omitempty"`
 	// Whom to reach.
-	ContactInfo   *ContactInfo `protobuf:"bytes,4,opt,name=contact_info,json=contactInfo,proto3" json:"contact_info,omitempty"`
+	ContactInfo *ContactInfo `protobuf:"bytes,4,opt,name=contact_info,json=contactInfo,proto3" json:"contact_info,omitempty"`
+	// Whether the client is in use.
+	Status ClientStatus `protobuf:"varint,5,opt,name=status,proto3,enum=dialog360.webhooks.v1.ClientStatus" json:"status,omitempty"`
+	// How many channels the client may have.
+	MaxChannels *int32 `protobuf:"varint,6,opt,name=max_channels,json=maxChannels,proto3,oneof" json:"max_channels,omitempty"`
+	// The organisation, as sent.
+	Organisation *string `protobuf:"bytes,7,opt,name=organisation,proto3,oneof" json:"organisation,omitempty"`
+	// What the client does.
+	MetaInfo *ClientMetaInfo `protobuf:"bytes,8,opt,name=meta_info,json=metaInfo,proto3" json:"meta_info,omitempty"`
+	// Who acts for the client.
+	ContactUser *ContactUser `protobuf:"bytes,9,opt,name=contact_user,json=contactUser,proto3" json:"contact_user,omitempty"`
+	// When it was created.
+	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	// Who created it.
+	CreatedBy *ClientUser `protobuf:"bytes,11,opt,name=created_by,json=createdBy,proto3" json:"created_by,omitempty"`
+	// When it was last changed.
+	ModifiedAt *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=modified_at,json=modifiedAt,proto3" json:"modified_at,omitempty"`
+	// Who last changed it.
+	ModifiedBy *ClientUser `protobuf:"bytes,13,opt,name=modified_by,json=modifiedBy,proto3" json:"modified_by,omitempty"`
+	// Whether 360dialog looks into it.
+	Suspicious    *bool `protobuf:"varint,14,opt,name=suspicious,proto3,oneof" json:"suspicious,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -723,6 +796,277 @@ func (x *Client) GetContactInfo() *ContactInfo {
 	return nil
 }
 
+func (x *Client) GetStatus() ClientStatus {
+	if x != nil {
+		return x.Status
+	}
+	return ClientStatus_CLIENT_STATUS_UNSPECIFIED
+}
+
+func (x *Client) GetMaxChannels() int32 {
+	if x != nil && x.MaxChannels != nil {
+		return *x.MaxChannels
+	}
+	return 0
+}
+
+func (x *Client) GetOrganisation() string {
+	if x != nil && x.Organisation != nil {
+		return *x.Organisation
+	}
+	return ""
+}
+
+func (x *Client) GetMetaInfo() *ClientMetaInfo {
+	if x != nil {
+		return x.MetaInfo
+	}
+	return nil
+}
+
+func (x *Client) GetContactUser() *ContactUser {
+	if x != nil {
+		return x.ContactUser
+	}
+	return nil
+}
+
+func (x *Client) GetCreatedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreatedAt
+	}
+	return nil
+}
+
+func (x *Client) GetCreatedBy() *ClientUser {
+	if x != nil {
+		return x.CreatedBy
+	}
+	return nil
+}
+
+func (x *Client) GetModifiedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ModifiedAt
+	}
+	return nil
+}
+
+func (x *Client) GetModifiedBy() *ClientUser {
+	if x != nil {
+		return x.ModifiedBy
+	}
+	return nil
+}
+
+func (x *Client) GetSuspicious() bool {
+	if x != nil && x.Suspicious != nil {
+		return *x.Suspicious
+	}
+	return false
+}
+
+// What a client does.
+type ClientMetaInfo struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The line of business, as sent.
+	BusinessVertical *string `protobuf:"bytes,1,opt,name=business_vertical,json=businessVertical,proto3,oneof" json:"business_vertical,omitempty"`
+	// The time zone, as sent.
+	Timezone *string `protobuf:"bytes,2,opt,name=timezone,proto3,oneof" json:"timezone,omitempty"`
+	// The text about the business.
+	About *string `protobuf:"bytes,3,opt,name=about,proto3,oneof" json:"about,omitempty"`
+	// The description.
+	BusinessDescription *string `protobuf:"bytes,4,opt,name=business_description,json=businessDescription,proto3,oneof" json:"business_description,omitempty"`
+	// What WhatsApp is used for.
+	UseCase       *string `protobuf:"bytes,5,opt,name=use_case,json=useCase,proto3,oneof" json:"use_case,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClientMetaInfo) Reset() {
+	*x = ClientMetaInfo{}
+	mi := &file_dialog360_webhooks_v1_channel_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClientMetaInfo) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClientMetaInfo) ProtoMessage() {}
+
+func (x *ClientMetaInfo) ProtoReflect() protoreflect.Message {
+	mi := &file_dialog360_webhooks_v1_channel_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClientMetaInfo.ProtoReflect.Descriptor instead.
+func (*ClientMetaInfo) Descriptor() ([]byte, []int) {
+	return file_dialog360_webhooks_v1_channel_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ClientMetaInfo) GetBusinessVertical() string {
+	if x != nil && x.BusinessVertical != nil {
+		return *x.BusinessVertical
+	}
+	return ""
+}
+
+func (x *ClientMetaInfo) GetTimezone() string {
+	if x != nil && x.Timezone != nil {
+		return *x.Timezone
+	}
+	return ""
+}
+
+func (x *ClientMetaInfo) GetAbout() string {
+	if x != nil && x.About != nil {
+		return *x.About
+	}
+	return ""
+}
+
+func (x *ClientMetaInfo) GetBusinessDescription() string {
+	if x != nil && x.BusinessDescription != nil {
+		return *x.BusinessDescription
+	}
+	return ""
+}
+
+func (x *ClientMetaInfo) GetUseCase() string {
+	if x != nil && x.UseCase != nil {
+		return *x.UseCase
+	}
+	return ""
+}
+
+// Who acts for a client.
+type ContactUser struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Phone number.
+	Phone *string `protobuf:"bytes,1,opt,name=phone,proto3,oneof" json:"phone,omitempty"`
+	// E-mail address.
+	Email *string `protobuf:"bytes,2,opt,name=email,proto3,oneof" json:"email,omitempty"`
+	// Name.
+	Name          *string `protobuf:"bytes,3,opt,name=name,proto3,oneof" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ContactUser) Reset() {
+	*x = ContactUser{}
+	mi := &file_dialog360_webhooks_v1_channel_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ContactUser) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ContactUser) ProtoMessage() {}
+
+func (x *ContactUser) ProtoReflect() protoreflect.Message {
+	mi := &file_dialog360_webhooks_v1_channel_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ContactUser.ProtoReflect.Descriptor instead.
+func (*ContactUser) Descriptor() ([]byte, []int) {
+	return file_dialog360_webhooks_v1_channel_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ContactUser) GetPhone() string {
+	if x != nil && x.Phone != nil {
+		return *x.Phone
+	}
+	return ""
+}
+
+func (x *ContactUser) GetEmail() string {
+	if x != nil && x.Email != nil {
+		return *x.Email
+	}
+	return ""
+}
+
+func (x *ContactUser) GetName() string {
+	if x != nil && x.Name != nil {
+		return *x.Name
+	}
+	return ""
+}
+
+// A user of 360dialog's Hub.
+type ClientUser struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The user's id.
+	UserId *string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3,oneof" json:"user_id,omitempty"`
+	// The user's name.
+	UserName      *string `protobuf:"bytes,2,opt,name=user_name,json=userName,proto3,oneof" json:"user_name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClientUser) Reset() {
+	*x = ClientUser{}
+	mi := &file_dialog360_webhooks_v1_channel_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClientUser) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClientUser) ProtoMessage() {}
+
+func (x *ClientUser) ProtoReflect() protoreflect.Message {
+	mi := &file_dialog360_webhooks_v1_channel_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClientUser.ProtoReflect.Descriptor instead.
+func (*ClientUser) Descriptor() ([]byte, []int) {
+	return file_dialog360_webhooks_v1_channel_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ClientUser) GetUserId() string {
+	if x != nil && x.UserId != nil {
+		return *x.UserId
+	}
+	return ""
+}
+
+func (x *ClientUser) GetUserName() string {
+	if x != nil && x.UserName != nil {
+		return *x.UserName
+	}
+	return ""
+}
+
 // Whom to reach at a client.
 type ContactInfo struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -750,7 +1094,7 @@ type ContactInfo struct {
 
 func (x *ContactInfo) Reset() {
 	*x = ContactInfo{}
-	mi := &file_dialog360_webhooks_v1_channel_proto_msgTypes[2]
+	mi := &file_dialog360_webhooks_v1_channel_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -762,7 +1106,7 @@ func (x *ContactInfo) String() string {
 func (*ContactInfo) ProtoMessage() {}
 
 func (x *ContactInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_dialog360_webhooks_v1_channel_proto_msgTypes[2]
+	mi := &file_dialog360_webhooks_v1_channel_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -775,7 +1119,7 @@ func (x *ContactInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContactInfo.ProtoReflect.Descriptor instead.
 func (*ContactInfo) Descriptor() ([]byte, []int) {
-	return file_dialog360_webhooks_v1_channel_proto_rawDescGZIP(), []int{2}
+	return file_dialog360_webhooks_v1_channel_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ContactInfo) GetEmail() string {
@@ -876,7 +1220,7 @@ type SetupInfo struct {
 
 func (x *SetupInfo) Reset() {
 	*x = SetupInfo{}
-	mi := &file_dialog360_webhooks_v1_channel_proto_msgTypes[3]
+	mi := &file_dialog360_webhooks_v1_channel_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -888,7 +1232,7 @@ func (x *SetupInfo) String() string {
 func (*SetupInfo) ProtoMessage() {}
 
 func (x *SetupInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_dialog360_webhooks_v1_channel_proto_msgTypes[3]
+	mi := &file_dialog360_webhooks_v1_channel_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -901,7 +1245,7 @@ func (x *SetupInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetupInfo.ProtoReflect.Descriptor instead.
 func (*SetupInfo) Descriptor() ([]byte, []int) {
-	return file_dialog360_webhooks_v1_channel_proto_rawDescGZIP(), []int{3}
+	return file_dialog360_webhooks_v1_channel_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *SetupInfo) GetPhoneNumber() string {
@@ -1018,7 +1362,7 @@ type WabaAccount struct {
 
 func (x *WabaAccount) Reset() {
 	*x = WabaAccount{}
-	mi := &file_dialog360_webhooks_v1_channel_proto_msgTypes[4]
+	mi := &file_dialog360_webhooks_v1_channel_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1030,7 +1374,7 @@ func (x *WabaAccount) String() string {
 func (*WabaAccount) ProtoMessage() {}
 
 func (x *WabaAccount) ProtoReflect() protoreflect.Message {
-	mi := &file_dialog360_webhooks_v1_channel_proto_msgTypes[4]
+	mi := &file_dialog360_webhooks_v1_channel_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1043,7 +1387,7 @@ func (x *WabaAccount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WabaAccount.ProtoReflect.Descriptor instead.
 func (*WabaAccount) Descriptor() ([]byte, []int) {
-	return file_dialog360_webhooks_v1_channel_proto_rawDescGZIP(), []int{4}
+	return file_dialog360_webhooks_v1_channel_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *WabaAccount) GetId() string {
@@ -1112,7 +1456,7 @@ type OnBehalfOfBusinessInfo struct {
 
 func (x *OnBehalfOfBusinessInfo) Reset() {
 	*x = OnBehalfOfBusinessInfo{}
-	mi := &file_dialog360_webhooks_v1_channel_proto_msgTypes[5]
+	mi := &file_dialog360_webhooks_v1_channel_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1124,7 +1468,7 @@ func (x *OnBehalfOfBusinessInfo) String() string {
 func (*OnBehalfOfBusinessInfo) ProtoMessage() {}
 
 func (x *OnBehalfOfBusinessInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_dialog360_webhooks_v1_channel_proto_msgTypes[5]
+	mi := &file_dialog360_webhooks_v1_channel_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1137,7 +1481,7 @@ func (x *OnBehalfOfBusinessInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OnBehalfOfBusinessInfo.ProtoReflect.Descriptor instead.
 func (*OnBehalfOfBusinessInfo) Descriptor() ([]byte, []int) {
-	return file_dialog360_webhooks_v1_channel_proto_rawDescGZIP(), []int{5}
+	return file_dialog360_webhooks_v1_channel_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *OnBehalfOfBusinessInfo) GetId() string {
@@ -1183,7 +1527,7 @@ type Integration struct {
 
 func (x *Integration) Reset() {
 	*x = Integration{}
-	mi := &file_dialog360_webhooks_v1_channel_proto_msgTypes[6]
+	mi := &file_dialog360_webhooks_v1_channel_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1195,7 +1539,7 @@ func (x *Integration) String() string {
 func (*Integration) ProtoMessage() {}
 
 func (x *Integration) ProtoReflect() protoreflect.Message {
-	mi := &file_dialog360_webhooks_v1_channel_proto_msgTypes[6]
+	mi := &file_dialog360_webhooks_v1_channel_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1208,7 +1552,7 @@ func (x *Integration) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Integration.ProtoReflect.Descriptor instead.
 func (*Integration) Descriptor() ([]byte, []int) {
-	return file_dialog360_webhooks_v1_channel_proto_rawDescGZIP(), []int{6}
+	return file_dialog360_webhooks_v1_channel_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Integration) GetEnabled() bool {
@@ -1249,7 +1593,7 @@ type ProfileInfo struct {
 
 func (x *ProfileInfo) Reset() {
 	*x = ProfileInfo{}
-	mi := &file_dialog360_webhooks_v1_channel_proto_msgTypes[7]
+	mi := &file_dialog360_webhooks_v1_channel_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1261,7 +1605,7 @@ func (x *ProfileInfo) String() string {
 func (*ProfileInfo) ProtoMessage() {}
 
 func (x *ProfileInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_dialog360_webhooks_v1_channel_proto_msgTypes[7]
+	mi := &file_dialog360_webhooks_v1_channel_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1274,7 +1618,7 @@ func (x *ProfileInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProfileInfo.ProtoReflect.Descriptor instead.
 func (*ProfileInfo) Descriptor() ([]byte, []int) {
-	return file_dialog360_webhooks_v1_channel_proto_rawDescGZIP(), []int{7}
+	return file_dialog360_webhooks_v1_channel_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ProfileInfo) GetAboutText() string {
@@ -1322,7 +1666,7 @@ type Project struct {
 
 func (x *Project) Reset() {
 	*x = Project{}
-	mi := &file_dialog360_webhooks_v1_channel_proto_msgTypes[8]
+	mi := &file_dialog360_webhooks_v1_channel_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1334,7 +1678,7 @@ func (x *Project) String() string {
 func (*Project) ProtoMessage() {}
 
 func (x *Project) ProtoReflect() protoreflect.Message {
-	mi := &file_dialog360_webhooks_v1_channel_proto_msgTypes[8]
+	mi := &file_dialog360_webhooks_v1_channel_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1347,7 +1691,7 @@ func (x *Project) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Project.ProtoReflect.Descriptor instead.
 func (*Project) Descriptor() ([]byte, []int) {
-	return file_dialog360_webhooks_v1_channel_proto_rawDescGZIP(), []int{8}
+	return file_dialog360_webhooks_v1_channel_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Project) GetId() string {
@@ -1445,15 +1789,61 @@ const file_dialog360_webhooks_v1_channel_proto_rawDesc = "" +
 	"\f_meta_statusB\x0f\n" +
 	"\r_phone_numberB\r\n" +
 	"\v_phone_nameB\x1f\n" +
-	"\x1d_current_quality_update_event\"\xd4\x01\n" +
+	"\x1d_current_quality_update_event\"\xc1\x06\n" +
 	"\x06Client\x12\x13\n" +
 	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x88\x01\x01\x12\x1c\n" +
 	"\x04name\x18\x02 \x01(\tB\x03\x80\x01\x01H\x01R\x04name\x88\x01\x01\x12,\n" +
 	"\x0fpartner_payload\x18\x03 \x01(\tH\x02R\x0epartnerPayload\x88\x01\x01\x12E\n" +
-	"\fcontact_info\x18\x04 \x01(\v2\".dialog360.webhooks.v1.ContactInfoR\vcontactInfoB\x05\n" +
+	"\fcontact_info\x18\x04 \x01(\v2\".dialog360.webhooks.v1.ContactInfoR\vcontactInfo\x12;\n" +
+	"\x06status\x18\x05 \x01(\x0e2#.dialog360.webhooks.v1.ClientStatusR\x06status\x12&\n" +
+	"\fmax_channels\x18\x06 \x01(\x05H\x03R\vmaxChannels\x88\x01\x01\x12'\n" +
+	"\forganisation\x18\a \x01(\tH\x04R\forganisation\x88\x01\x01\x12B\n" +
+	"\tmeta_info\x18\b \x01(\v2%.dialog360.webhooks.v1.ClientMetaInfoR\bmetaInfo\x12E\n" +
+	"\fcontact_user\x18\t \x01(\v2\".dialog360.webhooks.v1.ContactUserR\vcontactUser\x129\n" +
+	"\n" +
+	"created_at\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x12@\n" +
+	"\n" +
+	"created_by\x18\v \x01(\v2!.dialog360.webhooks.v1.ClientUserR\tcreatedBy\x12;\n" +
+	"\vmodified_at\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"modifiedAt\x12B\n" +
+	"\vmodified_by\x18\r \x01(\v2!.dialog360.webhooks.v1.ClientUserR\n" +
+	"modifiedBy\x12#\n" +
+	"\n" +
+	"suspicious\x18\x0e \x01(\bH\x05R\n" +
+	"suspicious\x88\x01\x01B\x05\n" +
 	"\x03_idB\a\n" +
 	"\x05_nameB\x12\n" +
-	"\x10_partner_payload\"\xb9\x03\n" +
+	"\x10_partner_payloadB\x0f\n" +
+	"\r_max_channelsB\x0f\n" +
+	"\r_organisationB\r\n" +
+	"\v_suspicious\"\xa9\x02\n" +
+	"\x0eClientMetaInfo\x120\n" +
+	"\x11business_vertical\x18\x01 \x01(\tH\x00R\x10businessVertical\x88\x01\x01\x12\x1f\n" +
+	"\btimezone\x18\x02 \x01(\tH\x01R\btimezone\x88\x01\x01\x12\x19\n" +
+	"\x05about\x18\x03 \x01(\tH\x02R\x05about\x88\x01\x01\x126\n" +
+	"\x14business_description\x18\x04 \x01(\tH\x03R\x13businessDescription\x88\x01\x01\x12\x1e\n" +
+	"\buse_case\x18\x05 \x01(\tH\x04R\auseCase\x88\x01\x01B\x14\n" +
+	"\x12_business_verticalB\v\n" +
+	"\t_timezoneB\b\n" +
+	"\x06_aboutB\x17\n" +
+	"\x15_business_descriptionB\v\n" +
+	"\t_use_case\"\x88\x01\n" +
+	"\vContactUser\x12\x1e\n" +
+	"\x05phone\x18\x01 \x01(\tB\x03\x80\x01\x01H\x00R\x05phone\x88\x01\x01\x12\x1e\n" +
+	"\x05email\x18\x02 \x01(\tB\x03\x80\x01\x01H\x01R\x05email\x88\x01\x01\x12\x1c\n" +
+	"\x04name\x18\x03 \x01(\tB\x03\x80\x01\x01H\x02R\x04name\x88\x01\x01B\b\n" +
+	"\x06_phoneB\b\n" +
+	"\x06_emailB\a\n" +
+	"\x05_name\"k\n" +
+	"\n" +
+	"ClientUser\x12\x1c\n" +
+	"\auser_id\x18\x01 \x01(\tH\x00R\x06userId\x88\x01\x01\x12%\n" +
+	"\tuser_name\x18\x02 \x01(\tB\x03\x80\x01\x01H\x01R\buserName\x88\x01\x01B\n" +
+	"\n" +
+	"\b_user_idB\f\n" +
+	"\n" +
+	"_user_name\"\xb9\x03\n" +
 	"\vContactInfo\x12\x1e\n" +
 	"\x05email\x18\x01 \x01(\tB\x03\x80\x01\x01H\x00R\x05email\x88\x01\x01\x12%\n" +
 	"\tfull_name\x18\x02 \x01(\tB\x03\x80\x01\x01H\x01R\bfullName\x88\x01\x01\x12\x1e\n" +
@@ -1580,7 +1970,11 @@ const file_dialog360_webhooks_v1_channel_proto_rawDesc = "" +
 	")CHANNEL_STATUS_WAITING_FOR_MIGRATION_CODE\x10\r\x12+\n" +
 	"'CHANNEL_STATUS_MIGRATION_CODE_REQUESTED\x10\x0e\x12\x1a\n" +
 	"\x16CHANNEL_STATUS_RUNNING\x10\x0f\x12\x17\n" +
-	"\x13CHANNEL_STATUS_LIVE\x10\x10*\x8d\x03\n" +
+	"\x13CHANNEL_STATUS_LIVE\x10\x10*b\n" +
+	"\fClientStatus\x12\x1d\n" +
+	"\x19CLIENT_STATUS_UNSPECIFIED\x10\x00\x12\x19\n" +
+	"\x15CLIENT_STATUS_UNKNOWN\x10\x01\x12\x18\n" +
+	"\x14CLIENT_STATUS_ACTIVE\x10\x02*\x8d\x03\n" +
 	"\x0fFbAccountStatus\x12!\n" +
 	"\x1dFB_ACCOUNT_STATUS_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aFB_ACCOUNT_STATUS_VERIFIED\x10\x01\x12\"\n" +
@@ -1614,48 +2008,59 @@ func file_dialog360_webhooks_v1_channel_proto_rawDescGZIP() []byte {
 	return file_dialog360_webhooks_v1_channel_proto_rawDescData
 }
 
-var file_dialog360_webhooks_v1_channel_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_dialog360_webhooks_v1_channel_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_dialog360_webhooks_v1_channel_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
+var file_dialog360_webhooks_v1_channel_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_dialog360_webhooks_v1_channel_proto_goTypes = []any{
 	(AccountMode)(0),               // 0: dialog360.webhooks.v1.AccountMode
 	(ChannelStatus)(0),             // 1: dialog360.webhooks.v1.ChannelStatus
-	(FbAccountStatus)(0),           // 2: dialog360.webhooks.v1.FbAccountStatus
-	(OnBehalfOfStatus)(0),          // 3: dialog360.webhooks.v1.OnBehalfOfStatus
-	(*Channel)(nil),                // 4: dialog360.webhooks.v1.Channel
-	(*Client)(nil),                 // 5: dialog360.webhooks.v1.Client
-	(*ContactInfo)(nil),            // 6: dialog360.webhooks.v1.ContactInfo
-	(*SetupInfo)(nil),              // 7: dialog360.webhooks.v1.SetupInfo
-	(*WabaAccount)(nil),            // 8: dialog360.webhooks.v1.WabaAccount
-	(*OnBehalfOfBusinessInfo)(nil), // 9: dialog360.webhooks.v1.OnBehalfOfBusinessInfo
-	(*Integration)(nil),            // 10: dialog360.webhooks.v1.Integration
-	(*ProfileInfo)(nil),            // 11: dialog360.webhooks.v1.ProfileInfo
-	(*Project)(nil),                // 12: dialog360.webhooks.v1.Project
-	(*timestamppb.Timestamp)(nil),  // 13: google.protobuf.Timestamp
+	(ClientStatus)(0),              // 2: dialog360.webhooks.v1.ClientStatus
+	(FbAccountStatus)(0),           // 3: dialog360.webhooks.v1.FbAccountStatus
+	(OnBehalfOfStatus)(0),          // 4: dialog360.webhooks.v1.OnBehalfOfStatus
+	(*Channel)(nil),                // 5: dialog360.webhooks.v1.Channel
+	(*Client)(nil),                 // 6: dialog360.webhooks.v1.Client
+	(*ClientMetaInfo)(nil),         // 7: dialog360.webhooks.v1.ClientMetaInfo
+	(*ContactUser)(nil),            // 8: dialog360.webhooks.v1.ContactUser
+	(*ClientUser)(nil),             // 9: dialog360.webhooks.v1.ClientUser
+	(*ContactInfo)(nil),            // 10: dialog360.webhooks.v1.ContactInfo
+	(*SetupInfo)(nil),              // 11: dialog360.webhooks.v1.SetupInfo
+	(*WabaAccount)(nil),            // 12: dialog360.webhooks.v1.WabaAccount
+	(*OnBehalfOfBusinessInfo)(nil), // 13: dialog360.webhooks.v1.OnBehalfOfBusinessInfo
+	(*Integration)(nil),            // 14: dialog360.webhooks.v1.Integration
+	(*ProfileInfo)(nil),            // 15: dialog360.webhooks.v1.ProfileInfo
+	(*Project)(nil),                // 16: dialog360.webhooks.v1.Project
+	(*timestamppb.Timestamp)(nil),  // 17: google.protobuf.Timestamp
 }
 var file_dialog360_webhooks_v1_channel_proto_depIdxs = []int32{
 	0,  // 0: dialog360.webhooks.v1.Channel.account_mode:type_name -> dialog360.webhooks.v1.AccountMode
 	1,  // 1: dialog360.webhooks.v1.Channel.status:type_name -> dialog360.webhooks.v1.ChannelStatus
-	13, // 2: dialog360.webhooks.v1.Channel.billing_started_at:type_name -> google.protobuf.Timestamp
-	13, // 3: dialog360.webhooks.v1.Channel.terminated_at:type_name -> google.protobuf.Timestamp
-	13, // 4: dialog360.webhooks.v1.Channel.cancelled_at:type_name -> google.protobuf.Timestamp
-	13, // 5: dialog360.webhooks.v1.Channel.created_at:type_name -> google.protobuf.Timestamp
-	13, // 6: dialog360.webhooks.v1.Channel.modified_at:type_name -> google.protobuf.Timestamp
-	5,  // 7: dialog360.webhooks.v1.Channel.client:type_name -> dialog360.webhooks.v1.Client
-	7,  // 8: dialog360.webhooks.v1.Channel.setup_info:type_name -> dialog360.webhooks.v1.SetupInfo
-	8,  // 9: dialog360.webhooks.v1.Channel.waba_account:type_name -> dialog360.webhooks.v1.WabaAccount
-	10, // 10: dialog360.webhooks.v1.Channel.integration:type_name -> dialog360.webhooks.v1.Integration
-	11, // 11: dialog360.webhooks.v1.Channel.profile_info:type_name -> dialog360.webhooks.v1.ProfileInfo
-	12, // 12: dialog360.webhooks.v1.Channel.project:type_name -> dialog360.webhooks.v1.Project
-	2,  // 13: dialog360.webhooks.v1.Channel.fb_account_status:type_name -> dialog360.webhooks.v1.FbAccountStatus
-	6,  // 14: dialog360.webhooks.v1.Client.contact_info:type_name -> dialog360.webhooks.v1.ContactInfo
-	2,  // 15: dialog360.webhooks.v1.WabaAccount.fb_account_status:type_name -> dialog360.webhooks.v1.FbAccountStatus
-	9,  // 16: dialog360.webhooks.v1.WabaAccount.on_behalf_of_business_info:type_name -> dialog360.webhooks.v1.OnBehalfOfBusinessInfo
-	3,  // 17: dialog360.webhooks.v1.OnBehalfOfBusinessInfo.status:type_name -> dialog360.webhooks.v1.OnBehalfOfStatus
-	18, // [18:18] is the sub-list for method output_type
-	18, // [18:18] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	17, // 2: dialog360.webhooks.v1.Channel.billing_started_at:type_name -> google.protobuf.Timestamp
+	17, // 3: dialog360.webhooks.v1.Channel.terminated_at:type_name -> google.protobuf.Timestamp
+	17, // 4: dialog360.webhooks.v1.Channel.cancelled_at:type_name -> google.protobuf.Timestamp
+	17, // 5: dialog360.webhooks.v1.Channel.created_at:type_name -> google.protobuf.Timestamp
+	17, // 6: dialog360.webhooks.v1.Channel.modified_at:type_name -> google.protobuf.Timestamp
+	6,  // 7: dialog360.webhooks.v1.Channel.client:type_name -> dialog360.webhooks.v1.Client
+	11, // 8: dialog360.webhooks.v1.Channel.setup_info:type_name -> dialog360.webhooks.v1.SetupInfo
+	12, // 9: dialog360.webhooks.v1.Channel.waba_account:type_name -> dialog360.webhooks.v1.WabaAccount
+	14, // 10: dialog360.webhooks.v1.Channel.integration:type_name -> dialog360.webhooks.v1.Integration
+	15, // 11: dialog360.webhooks.v1.Channel.profile_info:type_name -> dialog360.webhooks.v1.ProfileInfo
+	16, // 12: dialog360.webhooks.v1.Channel.project:type_name -> dialog360.webhooks.v1.Project
+	3,  // 13: dialog360.webhooks.v1.Channel.fb_account_status:type_name -> dialog360.webhooks.v1.FbAccountStatus
+	10, // 14: dialog360.webhooks.v1.Client.contact_info:type_name -> dialog360.webhooks.v1.ContactInfo
+	2,  // 15: dialog360.webhooks.v1.Client.status:type_name -> dialog360.webhooks.v1.ClientStatus
+	7,  // 16: dialog360.webhooks.v1.Client.meta_info:type_name -> dialog360.webhooks.v1.ClientMetaInfo
+	8,  // 17: dialog360.webhooks.v1.Client.contact_user:type_name -> dialog360.webhooks.v1.ContactUser
+	17, // 18: dialog360.webhooks.v1.Client.created_at:type_name -> google.protobuf.Timestamp
+	9,  // 19: dialog360.webhooks.v1.Client.created_by:type_name -> dialog360.webhooks.v1.ClientUser
+	17, // 20: dialog360.webhooks.v1.Client.modified_at:type_name -> google.protobuf.Timestamp
+	9,  // 21: dialog360.webhooks.v1.Client.modified_by:type_name -> dialog360.webhooks.v1.ClientUser
+	3,  // 22: dialog360.webhooks.v1.WabaAccount.fb_account_status:type_name -> dialog360.webhooks.v1.FbAccountStatus
+	13, // 23: dialog360.webhooks.v1.WabaAccount.on_behalf_of_business_info:type_name -> dialog360.webhooks.v1.OnBehalfOfBusinessInfo
+	4,  // 24: dialog360.webhooks.v1.OnBehalfOfBusinessInfo.status:type_name -> dialog360.webhooks.v1.OnBehalfOfStatus
+	25, // [25:25] is the sub-list for method output_type
+	25, // [25:25] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_dialog360_webhooks_v1_channel_proto_init() }
@@ -1672,13 +2077,16 @@ func file_dialog360_webhooks_v1_channel_proto_init() {
 	file_dialog360_webhooks_v1_channel_proto_msgTypes[6].OneofWrappers = []any{}
 	file_dialog360_webhooks_v1_channel_proto_msgTypes[7].OneofWrappers = []any{}
 	file_dialog360_webhooks_v1_channel_proto_msgTypes[8].OneofWrappers = []any{}
+	file_dialog360_webhooks_v1_channel_proto_msgTypes[9].OneofWrappers = []any{}
+	file_dialog360_webhooks_v1_channel_proto_msgTypes[10].OneofWrappers = []any{}
+	file_dialog360_webhooks_v1_channel_proto_msgTypes[11].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dialog360_webhooks_v1_channel_proto_rawDesc), len(file_dialog360_webhooks_v1_channel_proto_rawDesc)),
-			NumEnums:      4,
-			NumMessages:   9,
+			NumEnums:      5,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
