@@ -664,7 +664,9 @@ type Messaging struct {
 	// Which apps had the conversation before.
 	HopContext []*MessagingHop `protobuf:"bytes,27,rep,name=hop_context,json=hopContext,proto3" json:"hop_context,omitempty"`
 	// Whether the business did it, where that stands beside the kind.
-	IsEcho        *bool `protobuf:"varint,28,opt,name=is_echo,json=isEcho,proto3,oneof" json:"is_echo,omitempty"`
+	IsEcho *bool `protobuf:"varint,28,opt,name=is_echo,json=isEcho,proto3,oneof" json:"is_echo,omitempty"`
+	// Whether the account wrote to itself, where that stands beside the kind (Instagram).
+	IsSelf        *bool `protobuf:"varint,29,opt,name=is_self,json=isSelf,proto3,oneof" json:"is_self,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -891,6 +893,13 @@ func (x *Messaging) GetHopContext() []*MessagingHop {
 func (x *Messaging) GetIsEcho() bool {
 	if x != nil && x.IsEcho != nil {
 		return *x.IsEcho
+	}
+	return false
+}
+
+func (x *Messaging) GetIsSelf() bool {
+	if x != nil && x.IsSelf != nil {
+		return *x.IsSelf
 	}
 	return false
 }
@@ -2944,7 +2953,7 @@ var File_meta_webhooks_v1_messaging_proto protoreflect.FileDescriptor
 
 const file_meta_webhooks_v1_messaging_proto_rawDesc = "" +
 	"\n" +
-	" meta/webhooks/v1/messaging.proto\x12\x10meta.webhooks.v1\x1a#eventrelay/mapping/v1/mapping.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a+meta/webhooks/v1/messaging_attachment.proto\x1a)meta/webhooks/v1/messaging_commerce.proto\"\x80\x10\n" +
+	" meta/webhooks/v1/messaging.proto\x12\x10meta.webhooks.v1\x1a#eventrelay/mapping/v1/mapping.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a+meta/webhooks/v1/messaging_attachment.proto\x1a)meta/webhooks/v1/messaging_commerce.proto\"\xaa\x10\n" +
 	"\tMessaging\x128\n" +
 	"\x06sender\x18\x01 \x01(\v2 .meta.webhooks.v1.MessagingPartyR\x06sender\x12>\n" +
 	"\trecipient\x18\x02 \x01(\v2 .meta.webhooks.v1.MessagingPartyR\trecipient\x128\n" +
@@ -2975,9 +2984,12 @@ const file_meta_webhooks_v1_messaging_proto_rawDesc = "" +
 	"\rprior_message\x18\x1a \x01(\v2'.meta.webhooks.v1.MessagingPriorMessageR\fpriorMessage\x12?\n" +
 	"\vhop_context\x18\x1b \x03(\v2\x1e.meta.webhooks.v1.MessagingHopR\n" +
 	"hopContext\x12\x1c\n" +
-	"\ais_echo\x18\x1c \x01(\bH\x00R\x06isEcho\x88\x01\x01B\n" +
+	"\ais_echo\x18\x1c \x01(\bH\x00R\x06isEcho\x88\x01\x01\x12\x1c\n" +
+	"\ais_self\x18\x1d \x01(\bH\x01R\x06isSelf\x88\x01\x01B\n" +
 	"\n" +
-	"\b_is_echo\"\xb8\x02\n" +
+	"\b_is_echoB\n" +
+	"\n" +
+	"\b_is_self\"\xb8\x02\n" +
 	"\x0eMessagingParty\x12\x13\n" +
 	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x88\x01\x01\x12\x1e\n" +
 	"\buser_ref\x18\x02 \x01(\tH\x01R\auserRef\x88\x01\x01\x12B\n" +
