@@ -9,6 +9,7 @@ package webhooksv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	structpb "google.golang.org/protobuf/types/known/structpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -746,9 +747,11 @@ type SipServer struct {
 	// Its port.
 	Port *int32 `protobuf:"varint,2,opt,name=port,proto3,oneof" json:"port,omitempty"`
 	// The app whose server it is.
-	AppId         *string `protobuf:"bytes,3,opt,name=app_id,json=appId,proto3,oneof" json:"app_id,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	AppId *string `protobuf:"bytes,3,opt,name=app_id,json=appId,proto3,oneof" json:"app_id,omitempty"`
+	// What Meta adds to the user part of request URIs.
+	RequestUriUserParams *structpb.Struct `protobuf:"bytes,4,opt,name=request_uri_user_params,json=requestUriUserParams,proto3" json:"request_uri_user_params,omitempty"`
+	unknownFields        protoimpl.UnknownFields
+	sizeCache            protoimpl.SizeCache
 }
 
 func (x *SipServer) Reset() {
@@ -800,6 +803,13 @@ func (x *SipServer) GetAppId() string {
 		return *x.AppId
 	}
 	return ""
+}
+
+func (x *SipServer) GetRequestUriUserParams() *structpb.Struct {
+	if x != nil {
+		return x.RequestUriUserParams
+	}
+	return nil
 }
 
 // Who sees the call button.
@@ -898,7 +908,7 @@ var File_whatsapp_webhooks_v1_account_settings_update_proto protoreflect.FileDes
 
 const file_whatsapp_webhooks_v1_account_settings_update_proto_rawDesc = "" +
 	"\n" +
-	"2whatsapp/webhooks/v1/account_settings_update.proto\x12\x14whatsapp.webhooks.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xef\x01\n" +
+	"2whatsapp/webhooks/v1/account_settings_update.proto\x12\x14whatsapp.webhooks.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xef\x01\n" +
 	"\x15AccountSettingsUpdate\x128\n" +
 	"\ttimestamp\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\ttimestamp\x12=\n" +
 	"\x04type\x18\x02 \x01(\x0e2).whatsapp.webhooks.v1.AccountSettingsTypeR\x04type\x12]\n" +
@@ -944,11 +954,12 @@ const file_whatsapp_webhooks_v1_account_settings_update_proto_rawDesc = "" +
 	"\t_end_time\"\x85\x01\n" +
 	"\vSipSettings\x12;\n" +
 	"\x06status\x18\x01 \x01(\x0e2#.whatsapp.webhooks.v1.SettingStatusR\x06status\x129\n" +
-	"\aservers\x18\x02 \x03(\v2\x1f.whatsapp.webhooks.v1.SipServerR\aservers\"\x82\x01\n" +
+	"\aservers\x18\x02 \x03(\v2\x1f.whatsapp.webhooks.v1.SipServerR\aservers\"\xd2\x01\n" +
 	"\tSipServer\x12\x1f\n" +
 	"\bhostname\x18\x01 \x01(\tH\x00R\bhostname\x88\x01\x01\x12\x17\n" +
 	"\x04port\x18\x02 \x01(\x05H\x01R\x04port\x88\x01\x01\x12\x1a\n" +
-	"\x06app_id\x18\x03 \x01(\tH\x02R\x05appId\x88\x01\x01B\v\n" +
+	"\x06app_id\x18\x03 \x01(\tH\x02R\x05appId\x88\x01\x01\x12N\n" +
+	"\x17request_uri_user_params\x18\x04 \x01(\v2\x17.google.protobuf.StructR\x14requestUriUserParamsB\v\n" +
 	"\t_hostnameB\a\n" +
 	"\x05_portB\t\n" +
 	"\a_app_id\"H\n" +
@@ -1008,6 +1019,7 @@ var file_whatsapp_webhooks_v1_account_settings_update_proto_goTypes = []any{
 	(*CallIcons)(nil),             // 12: whatsapp.webhooks.v1.CallIcons
 	(*VoicemailSettings)(nil),     // 13: whatsapp.webhooks.v1.VoicemailSettings
 	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),       // 15: google.protobuf.Struct
 }
 var file_whatsapp_webhooks_v1_account_settings_update_proto_depIdxs = []int32{
 	14, // 0: whatsapp.webhooks.v1.AccountSettingsUpdate.timestamp:type_name -> google.protobuf.Timestamp
@@ -1027,12 +1039,13 @@ var file_whatsapp_webhooks_v1_account_settings_update_proto_depIdxs = []int32{
 	3,  // 14: whatsapp.webhooks.v1.WeeklyOperatingHours.day_of_week:type_name -> whatsapp.webhooks.v1.Weekday
 	1,  // 15: whatsapp.webhooks.v1.SipSettings.status:type_name -> whatsapp.webhooks.v1.SettingStatus
 	11, // 16: whatsapp.webhooks.v1.SipSettings.servers:type_name -> whatsapp.webhooks.v1.SipServer
-	1,  // 17: whatsapp.webhooks.v1.VoicemailSettings.status:type_name -> whatsapp.webhooks.v1.SettingStatus
-	18, // [18:18] is the sub-list for method output_type
-	18, // [18:18] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	15, // 17: whatsapp.webhooks.v1.SipServer.request_uri_user_params:type_name -> google.protobuf.Struct
+	1,  // 18: whatsapp.webhooks.v1.VoicemailSettings.status:type_name -> whatsapp.webhooks.v1.SettingStatus
+	19, // [19:19] is the sub-list for method output_type
+	19, // [19:19] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_whatsapp_webhooks_v1_account_settings_update_proto_init() }
