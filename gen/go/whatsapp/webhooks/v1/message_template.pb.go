@@ -555,9 +555,11 @@ func (x *MessageTemplateStatusUpdate) GetRejectionInfo() *MessageTemplateRejecti
 type MessageTemplateDisableInfo struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The moment.
-	DisableDate   *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=disable_date,json=disableDate,proto3" json:"disable_date,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	DisableDate *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=disable_date,json=disableDate,proto3" json:"disable_date,omitempty"`
+	// The day as older payloads write it, where it is no moment.
+	DisableDateText *string `protobuf:"bytes,2,opt,name=disable_date_text,json=disableDateText,proto3,oneof" json:"disable_date_text,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *MessageTemplateDisableInfo) Reset() {
@@ -595,6 +597,13 @@ func (x *MessageTemplateDisableInfo) GetDisableDate() *timestamppb.Timestamp {
 		return x.DisableDate
 	}
 	return nil
+}
+
+func (x *MessageTemplateDisableInfo) GetDisableDateText() string {
+	if x != nil && x.DisableDateText != nil {
+		return *x.DisableDateText
+	}
+	return ""
 }
 
 // More about a pause or a lock of a message template.
@@ -984,9 +993,11 @@ const file_whatsapp_webhooks_v1_message_template_proto_rawDesc = "" +
 	"\x0erejection_info\x18\t \x01(\v22.whatsapp.webhooks.v1.MessageTemplateRejectionInfoR\rrejectionInfoB\x16\n" +
 	"\x14_message_template_idB\x18\n" +
 	"\x16_message_template_nameB\x1c\n" +
-	"\x1a_message_template_language\"[\n" +
+	"\x1a_message_template_language\"\xa2\x01\n" +
 	"\x1aMessageTemplateDisableInfo\x12=\n" +
-	"\fdisable_date\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\vdisableDate\"\x98\x01\n" +
+	"\fdisable_date\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\vdisableDate\x12/\n" +
+	"\x11disable_date_text\x18\x02 \x01(\tH\x00R\x0fdisableDateText\x88\x01\x01B\x14\n" +
+	"\x12_disable_date_text\"\x98\x01\n" +
 	"\x18MessageTemplateOtherInfo\x12E\n" +
 	"\x05title\x18\x01 \x01(\x0e2/.whatsapp.webhooks.v1.MessageTemplatePauseTitleR\x05title\x12%\n" +
 	"\vdescription\x18\x02 \x01(\tH\x00R\vdescription\x88\x01\x01B\x0e\n" +
@@ -1144,6 +1155,7 @@ func file_whatsapp_webhooks_v1_message_template_proto_init() {
 	}
 	file_whatsapp_webhooks_v1_template_category_proto_init()
 	file_whatsapp_webhooks_v1_message_template_proto_msgTypes[0].OneofWrappers = []any{}
+	file_whatsapp_webhooks_v1_message_template_proto_msgTypes[1].OneofWrappers = []any{}
 	file_whatsapp_webhooks_v1_message_template_proto_msgTypes[2].OneofWrappers = []any{}
 	file_whatsapp_webhooks_v1_message_template_proto_msgTypes[3].OneofWrappers = []any{}
 	file_whatsapp_webhooks_v1_message_template_proto_msgTypes[4].OneofWrappers = []any{}

@@ -390,9 +390,11 @@ type PhoneNumberQualityUpdate struct {
 	// The limit of the number. Until February 2026.
 	CurrentLimit MessagingLimit `protobuf:"varint,4,opt,name=current_limit,json=currentLimit,proto3,enum=whatsapp.webhooks.v1.MessagingLimit" json:"current_limit,omitempty"`
 	// The limit of the number before. Until February 2026.
-	OldLimit      MessagingLimit `protobuf:"varint,5,opt,name=old_limit,json=oldLimit,proto3,enum=whatsapp.webhooks.v1.MessagingLimit" json:"old_limit,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	OldLimit MessagingLimit `protobuf:"varint,5,opt,name=old_limit,json=oldLimit,proto3,enum=whatsapp.webhooks.v1.MessagingLimit" json:"old_limit,omitempty"`
+	// `max_daily_conversations_per_business` where it is sent as a number, or as a tier unknown here.
+	MaxDailyConversationsPerBusinessText *string `protobuf:"bytes,6,opt,name=max_daily_conversations_per_business_text,json=maxDailyConversationsPerBusinessText,proto3,oneof" json:"max_daily_conversations_per_business_text,omitempty"`
+	unknownFields                        protoimpl.UnknownFields
+	sizeCache                            protoimpl.SizeCache
 }
 
 func (x *PhoneNumberQualityUpdate) Reset() {
@@ -458,6 +460,13 @@ func (x *PhoneNumberQualityUpdate) GetOldLimit() MessagingLimit {
 		return x.OldLimit
 	}
 	return MessagingLimit_MESSAGING_LIMIT_UNSPECIFIED
+}
+
+func (x *PhoneNumberQualityUpdate) GetMaxDailyConversationsPerBusinessText() string {
+	if x != nil && x.MaxDailyConversationsPerBusinessText != nil {
+		return *x.MaxDailyConversationsPerBusinessText
+	}
+	return ""
 }
 
 // The PIN of two-step verification of a business phone number changed, or someone asks for that. Field `security`.
@@ -537,14 +546,16 @@ const file_whatsapp_webhooks_v1_phone_number_proto_rawDesc = "" +
 	"\x17requested_verified_name\x18\x03 \x01(\tH\x01R\x15requestedVerifiedName\x88\x01\x01\x12T\n" +
 	"\x10rejection_reason\x18\x04 \x01(\x0e2).whatsapp.webhooks.v1.NameRejectionReasonR\x0frejectionReasonB\x17\n" +
 	"\x15_display_phone_numberB\x1a\n" +
-	"\x18_requested_verified_name\"\xb3\x03\n" +
+	"\x18_requested_verified_name\"\xbf\x04\n" +
 	"\x18PhoneNumberQualityUpdate\x125\n" +
 	"\x14display_phone_number\x18\x01 \x01(\tH\x00R\x12displayPhoneNumber\x88\x01\x01\x12C\n" +
 	"\x05event\x18\x02 \x01(\x0e2-.whatsapp.webhooks.v1.PhoneNumberQualityEventR\x05event\x12t\n" +
 	"$max_daily_conversations_per_business\x18\x03 \x01(\x0e2$.whatsapp.webhooks.v1.MessagingLimitR maxDailyConversationsPerBusiness\x12I\n" +
 	"\rcurrent_limit\x18\x04 \x01(\x0e2$.whatsapp.webhooks.v1.MessagingLimitR\fcurrentLimit\x12A\n" +
-	"\told_limit\x18\x05 \x01(\x0e2$.whatsapp.webhooks.v1.MessagingLimitR\boldLimitB\x17\n" +
-	"\x15_display_phone_number\"\xdc\x01\n" +
+	"\told_limit\x18\x05 \x01(\x0e2$.whatsapp.webhooks.v1.MessagingLimitR\boldLimit\x12\\\n" +
+	")max_daily_conversations_per_business_text\x18\x06 \x01(\tH\x01R$maxDailyConversationsPerBusinessText\x88\x01\x01B\x17\n" +
+	"\x15_display_phone_numberB,\n" +
+	"*_max_daily_conversations_per_business_text\"\xdc\x01\n" +
 	"\x13PhoneNumberSecurity\x125\n" +
 	"\x14display_phone_number\x18\x01 \x01(\tH\x00R\x12displayPhoneNumber\x88\x01\x01\x12D\n" +
 	"\x05event\x18\x02 \x01(\x0e2..whatsapp.webhooks.v1.PhoneNumberSecurityEventR\x05event\x12!\n" +
