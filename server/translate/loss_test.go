@@ -255,6 +255,9 @@ func (g generator) body(typ Type) (ordered, string) {
 		for key, l := range itemWords {
 			if l.word == words[3] {
 				field, path = "messages", "value."+key+"[]"
+				if key == "events" {
+					field = "tracking_events"
+				}
 				value = ordered{{"messaging_product", "whatsapp"}, {"metadata", ordered{{"phone_number_id", "5"}, {"novel", true}}}, {key, []any{value}}}
 			}
 		}

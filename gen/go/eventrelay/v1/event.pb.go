@@ -125,6 +125,7 @@ type Event struct {
 	//	*Event_Payments
 	//	*Event_Threads
 	//	*Event_ChannelLive
+	//	*Event_TrackingEvent
 	//	*Event_UserIdUpdate
 	//	*Event_UserPreference
 	//	*Event_ChannelCreated
@@ -736,6 +737,15 @@ func (x *Event) GetChannelLive() *v12.Channel {
 	return nil
 }
 
+func (x *Event) GetTrackingEvent() *v1.TrackingEvent {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_TrackingEvent); ok {
+			return x.TrackingEvent
+		}
+	}
+	return nil
+}
+
 func (x *Event) GetUserIdUpdate() *v1.UserIdUpdate {
 	if x != nil {
 		if x, ok := x.Payload.(*Event_UserIdUpdate); ok {
@@ -1155,6 +1165,11 @@ type Event_ChannelLive struct {
 	ChannelLive *v12.Channel `protobuf:"bytes,90,opt,name=channel_live,json=channelLive,proto3,oneof"`
 }
 
+type Event_TrackingEvent struct {
+	// Something happened to a message that is tracked, one element of `events`.
+	TrackingEvent *v1.TrackingEvent `protobuf:"bytes,120,opt,name=tracking_event,json=trackingEvent,proto3,oneof"`
+}
+
 type Event_UserIdUpdate struct {
 	// A user's business-scoped id changed, one element of `user_id_update`.
 	UserIdUpdate *v1.UserIdUpdate `protobuf:"bytes,121,opt,name=user_id_update,json=userIdUpdate,proto3,oneof"`
@@ -1349,6 +1364,8 @@ func (*Event_Threads) isEvent_Payload() {}
 
 func (*Event_ChannelLive) isEvent_Payload() {}
 
+func (*Event_TrackingEvent) isEvent_Payload() {}
+
 func (*Event_UserIdUpdate) isEvent_Payload() {}
 
 func (*Event_UserPreference) isEvent_Payload() {}
@@ -1541,7 +1558,7 @@ var File_eventrelay_v1_event_proto protoreflect.FileDescriptor
 
 const file_eventrelay_v1_event_proto_rawDesc = "" +
 	"\n" +
-	"\x19eventrelay/v1/event.proto\x12\reventrelay.v1\x1a#dialog360/webhooks/v1/account.proto\x1a#dialog360/webhooks/v1/channel.proto\x1a\"dialog360/webhooks/v1/client.proto\x1a)dialog360/webhooks/v1/waba_template.proto\x1a#eventrelay/mapping/v1/mapping.proto\x1a\x1ceventrelay/v1/provider.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"meta/webhooks/v1/application.proto\x1a meta/webhooks/v1/instagram.proto\x1a meta/webhooks/v1/messaging.proto\x1a\x1bmeta/webhooks/v1/page.proto\x1a\x1emeta/webhooks/v1/payment.proto\x1a!meta/webhooks/v1/permission.proto\x1a\x1emeta/webhooks/v1/threads.proto\x1a\x1bmeta/webhooks/v1/user.proto\x1a(whatsapp/webhooks/v1/account_alert.proto\x1a0whatsapp/webhooks/v1/account_review_update.proto\x1a2whatsapp/webhooks/v1/account_settings_update.proto\x1a)whatsapp/webhooks/v1/account_update.proto\x1a*whatsapp/webhooks/v1/automatic_event.proto\x1a#whatsapp/webhooks/v1/business.proto\x1a\x1fwhatsapp/webhooks/v1/call.proto\x1a\"whatsapp/webhooks/v1/contact.proto\x1a'whatsapp/webhooks/v1/contact_sync.proto\x1a whatsapp/webhooks/v1/error.proto\x1a\x1fwhatsapp/webhooks/v1/flow.proto\x1a'whatsapp/webhooks/v1/group_update.proto\x1a\"whatsapp/webhooks/v1/history.proto\x1a\"whatsapp/webhooks/v1/message.proto\x1a+whatsapp/webhooks/v1/message_template.proto\x1a-whatsapp/webhooks/v1/messaging_handover.proto\x1a#whatsapp/webhooks/v1/metadata.proto\x1a+whatsapp/webhooks/v1/partner_solution.proto\x1a0whatsapp/webhooks/v1/payment_configuration.proto\x1a'whatsapp/webhooks/v1/phone_number.proto\x1a!whatsapp/webhooks/v1/status.proto\x1a,whatsapp/webhooks/v1/template_category.proto\x1a\x1fwhatsapp/webhooks/v1/user.proto\x1a&whatsapp/webhooks/v1/user_action.proto\"\xe2Q\n" +
+	"\x19eventrelay/v1/event.proto\x12\reventrelay.v1\x1a#dialog360/webhooks/v1/account.proto\x1a#dialog360/webhooks/v1/channel.proto\x1a\"dialog360/webhooks/v1/client.proto\x1a)dialog360/webhooks/v1/waba_template.proto\x1a#eventrelay/mapping/v1/mapping.proto\x1a\x1ceventrelay/v1/provider.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"meta/webhooks/v1/application.proto\x1a meta/webhooks/v1/instagram.proto\x1a meta/webhooks/v1/messaging.proto\x1a\x1bmeta/webhooks/v1/page.proto\x1a\x1emeta/webhooks/v1/payment.proto\x1a!meta/webhooks/v1/permission.proto\x1a\x1emeta/webhooks/v1/threads.proto\x1a\x1bmeta/webhooks/v1/user.proto\x1a(whatsapp/webhooks/v1/account_alert.proto\x1a0whatsapp/webhooks/v1/account_review_update.proto\x1a2whatsapp/webhooks/v1/account_settings_update.proto\x1a)whatsapp/webhooks/v1/account_update.proto\x1a*whatsapp/webhooks/v1/automatic_event.proto\x1a#whatsapp/webhooks/v1/business.proto\x1a\x1fwhatsapp/webhooks/v1/call.proto\x1a\"whatsapp/webhooks/v1/contact.proto\x1a'whatsapp/webhooks/v1/contact_sync.proto\x1a whatsapp/webhooks/v1/error.proto\x1a\x1fwhatsapp/webhooks/v1/flow.proto\x1a'whatsapp/webhooks/v1/group_update.proto\x1a\"whatsapp/webhooks/v1/history.proto\x1a\"whatsapp/webhooks/v1/message.proto\x1a+whatsapp/webhooks/v1/message_template.proto\x1a-whatsapp/webhooks/v1/messaging_handover.proto\x1a#whatsapp/webhooks/v1/metadata.proto\x1a+whatsapp/webhooks/v1/partner_solution.proto\x1a0whatsapp/webhooks/v1/payment_configuration.proto\x1a'whatsapp/webhooks/v1/phone_number.proto\x1a!whatsapp/webhooks/v1/status.proto\x1a,whatsapp/webhooks/v1/template_category.proto\x1a)whatsapp/webhooks/v1/tracking_event.proto\x1a\x1fwhatsapp/webhooks/v1/user.proto\x1a&whatsapp/webhooks/v1/user_action.proto\"\xe6R\n" +
 	"\x05Event\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06cursor\x18\x02 \x01(\tR\x06cursor\x12\x1a\n" +
@@ -1612,7 +1629,8 @@ const file_eventrelay_v1_event_proto_rawDesc = "" +
 	"\vpermissions\x18I \x01(\v2\".meta.webhooks.v1.PermissionChangeB\x16\xca\xf3\x18\x12meta.permissions.*H\x00R\vpermissions\x12R\n" +
 	"\bpayments\x18J \x01(\v2\x1f.meta.webhooks.v1.PaymentChangeB\x13\xca\xf3\x18\x0fmeta.payments.*H\x00R\bpayments\x12M\n" +
 	"\athreads\x18K \x01(\v2\x1d.meta.webhooks.v1.ThreadsPostB\x12\xca\xf3\x18\x0emeta.threads.*H\x00R\athreads\x12_\n" +
-	"\fchannel_live\x18Z \x01(\v2\x1e.dialog360.webhooks.v1.ChannelB\x1a\xca\xf3\x18\x16dialog360.channel_liveH\x00R\vchannelLive\x12\x7f\n" +
+	"\fchannel_live\x18Z \x01(\v2\x1e.dialog360.webhooks.v1.ChannelB\x1a\xca\xf3\x18\x16dialog360.channel_liveH\x00R\vchannelLive\x12\x81\x01\n" +
+	"\x0etracking_event\x18x \x01(\v2#.whatsapp.webhooks.v1.TrackingEventB3\xca\xf3\x18/meta.whatsapp_business_account.*.tracking_eventH\x00R\rtrackingEvent\x12\x7f\n" +
 	"\x0euser_id_update\x18y \x01(\v2\".whatsapp.webhooks.v1.UserIdUpdateB3\xca\xf3\x18/meta.whatsapp_business_account.*.user_id_updateH\x00R\fuserIdUpdate\x12\x85\x01\n" +
 	"\x0fuser_preference\x18z \x01(\v2$.whatsapp.webhooks.v1.UserPreferenceB4\xca\xf3\x180meta.whatsapp_business_account.*.user_preferenceH\x00R\x0euserPreference\x12h\n" +
 	"\x0fchannel_created\x18[ \x01(\v2\x1e.dialog360.webhooks.v1.ChannelB\x1d\xca\xf3\x18\x19dialog360.channel_createdH\x00R\x0echannelCreated\x12n\n" +
@@ -1712,16 +1730,17 @@ var file_eventrelay_v1_event_proto_goTypes = []any{
 	(*v11.PaymentChange)(nil),                   // 46: meta.webhooks.v1.PaymentChange
 	(*v11.ThreadsPost)(nil),                     // 47: meta.webhooks.v1.ThreadsPost
 	(*v12.Channel)(nil),                         // 48: dialog360.webhooks.v1.Channel
-	(*v1.UserIdUpdate)(nil),                     // 49: whatsapp.webhooks.v1.UserIdUpdate
-	(*v1.UserPreference)(nil),                   // 50: whatsapp.webhooks.v1.UserPreference
-	(*v12.ClientCreated)(nil),                   // 51: dialog360.webhooks.v1.ClientCreated
-	(*v12.AccountViolation)(nil),                // 52: dialog360.webhooks.v1.AccountViolation
-	(*v12.AccountRestriction)(nil),              // 53: dialog360.webhooks.v1.AccountRestriction
-	(*v12.WabaTemplateStatusChanged)(nil),       // 54: dialog360.webhooks.v1.WabaTemplateStatusChanged
-	(*v12.WabaTemplateCategoryChanged)(nil),     // 55: dialog360.webhooks.v1.WabaTemplateCategoryChanged
-	(*v1.Metadata)(nil),                         // 56: whatsapp.webhooks.v1.Metadata
-	(*v1.Contact)(nil),                          // 57: whatsapp.webhooks.v1.Contact
-	(*structpb.Struct)(nil),                     // 58: google.protobuf.Struct
+	(*v1.TrackingEvent)(nil),                    // 49: whatsapp.webhooks.v1.TrackingEvent
+	(*v1.UserIdUpdate)(nil),                     // 50: whatsapp.webhooks.v1.UserIdUpdate
+	(*v1.UserPreference)(nil),                   // 51: whatsapp.webhooks.v1.UserPreference
+	(*v12.ClientCreated)(nil),                   // 52: dialog360.webhooks.v1.ClientCreated
+	(*v12.AccountViolation)(nil),                // 53: dialog360.webhooks.v1.AccountViolation
+	(*v12.AccountRestriction)(nil),              // 54: dialog360.webhooks.v1.AccountRestriction
+	(*v12.WabaTemplateStatusChanged)(nil),       // 55: dialog360.webhooks.v1.WabaTemplateStatusChanged
+	(*v12.WabaTemplateCategoryChanged)(nil),     // 56: dialog360.webhooks.v1.WabaTemplateCategoryChanged
+	(*v1.Metadata)(nil),                         // 57: whatsapp.webhooks.v1.Metadata
+	(*v1.Contact)(nil),                          // 58: whatsapp.webhooks.v1.Contact
+	(*structpb.Struct)(nil),                     // 59: google.protobuf.Struct
 }
 var file_eventrelay_v1_event_proto_depIdxs = []int32{
 	3,  // 0: eventrelay.v1.Event.provider:type_name -> eventrelay.v1.Provider
@@ -1775,37 +1794,38 @@ var file_eventrelay_v1_event_proto_depIdxs = []int32{
 	46, // 48: eventrelay.v1.Event.payments:type_name -> meta.webhooks.v1.PaymentChange
 	47, // 49: eventrelay.v1.Event.threads:type_name -> meta.webhooks.v1.ThreadsPost
 	48, // 50: eventrelay.v1.Event.channel_live:type_name -> dialog360.webhooks.v1.Channel
-	49, // 51: eventrelay.v1.Event.user_id_update:type_name -> whatsapp.webhooks.v1.UserIdUpdate
-	50, // 52: eventrelay.v1.Event.user_preference:type_name -> whatsapp.webhooks.v1.UserPreference
-	48, // 53: eventrelay.v1.Event.channel_created:type_name -> dialog360.webhooks.v1.Channel
-	48, // 54: eventrelay.v1.Event.channel_submitted:type_name -> dialog360.webhooks.v1.Channel
-	48, // 55: eventrelay.v1.Event.channel_ready:type_name -> dialog360.webhooks.v1.Channel
-	48, // 56: eventrelay.v1.Event.channel_running:type_name -> dialog360.webhooks.v1.Channel
-	48, // 57: eventrelay.v1.Event.channel_permission_granted:type_name -> dialog360.webhooks.v1.Channel
-	48, // 58: eventrelay.v1.Event.channel_permission_revoked:type_name -> dialog360.webhooks.v1.Channel
-	48, // 59: eventrelay.v1.Event.channel_subscription_set:type_name -> dialog360.webhooks.v1.Channel
-	48, // 60: eventrelay.v1.Event.cancellation_request:type_name -> dialog360.webhooks.v1.Channel
-	48, // 61: eventrelay.v1.Event.cancellation_revoke:type_name -> dialog360.webhooks.v1.Channel
-	48, // 62: eventrelay.v1.Event.cancellation_processed:type_name -> dialog360.webhooks.v1.Channel
-	48, // 63: eventrelay.v1.Event.template_messaging_enabled:type_name -> dialog360.webhooks.v1.Channel
-	48, // 64: eventrelay.v1.Event.template_messaging_disabled:type_name -> dialog360.webhooks.v1.Channel
-	48, // 65: eventrelay.v1.Event.phone_number_quality_changed:type_name -> dialog360.webhooks.v1.Channel
-	51, // 66: eventrelay.v1.Event.client_created:type_name -> dialog360.webhooks.v1.ClientCreated
-	52, // 67: eventrelay.v1.Event.account_violation:type_name -> dialog360.webhooks.v1.AccountViolation
-	53, // 68: eventrelay.v1.Event.account_restriction:type_name -> dialog360.webhooks.v1.AccountRestriction
-	54, // 69: eventrelay.v1.Event.waba_template_status_changed:type_name -> dialog360.webhooks.v1.WabaTemplateStatusChanged
-	55, // 70: eventrelay.v1.Event.waba_template_category_changed:type_name -> dialog360.webhooks.v1.WabaTemplateCategoryChanged
-	56, // 71: eventrelay.v1.EventContext.metadata:type_name -> whatsapp.webhooks.v1.Metadata
-	57, // 72: eventrelay.v1.EventContext.contacts:type_name -> whatsapp.webhooks.v1.Contact
-	58, // 73: eventrelay.v1.EventContext.conversation_context:type_name -> google.protobuf.Struct
-	7,  // 74: eventrelay.v1.EventContext.errors:type_name -> whatsapp.webhooks.v1.Error
-	58, // 75: eventrelay.v1.EventContext.envelope:type_name -> google.protobuf.Struct
-	58, // 76: eventrelay.v1.UnknownPayload.json:type_name -> google.protobuf.Struct
-	77, // [77:77] is the sub-list for method output_type
-	77, // [77:77] is the sub-list for method input_type
-	77, // [77:77] is the sub-list for extension type_name
-	77, // [77:77] is the sub-list for extension extendee
-	0,  // [0:77] is the sub-list for field type_name
+	49, // 51: eventrelay.v1.Event.tracking_event:type_name -> whatsapp.webhooks.v1.TrackingEvent
+	50, // 52: eventrelay.v1.Event.user_id_update:type_name -> whatsapp.webhooks.v1.UserIdUpdate
+	51, // 53: eventrelay.v1.Event.user_preference:type_name -> whatsapp.webhooks.v1.UserPreference
+	48, // 54: eventrelay.v1.Event.channel_created:type_name -> dialog360.webhooks.v1.Channel
+	48, // 55: eventrelay.v1.Event.channel_submitted:type_name -> dialog360.webhooks.v1.Channel
+	48, // 56: eventrelay.v1.Event.channel_ready:type_name -> dialog360.webhooks.v1.Channel
+	48, // 57: eventrelay.v1.Event.channel_running:type_name -> dialog360.webhooks.v1.Channel
+	48, // 58: eventrelay.v1.Event.channel_permission_granted:type_name -> dialog360.webhooks.v1.Channel
+	48, // 59: eventrelay.v1.Event.channel_permission_revoked:type_name -> dialog360.webhooks.v1.Channel
+	48, // 60: eventrelay.v1.Event.channel_subscription_set:type_name -> dialog360.webhooks.v1.Channel
+	48, // 61: eventrelay.v1.Event.cancellation_request:type_name -> dialog360.webhooks.v1.Channel
+	48, // 62: eventrelay.v1.Event.cancellation_revoke:type_name -> dialog360.webhooks.v1.Channel
+	48, // 63: eventrelay.v1.Event.cancellation_processed:type_name -> dialog360.webhooks.v1.Channel
+	48, // 64: eventrelay.v1.Event.template_messaging_enabled:type_name -> dialog360.webhooks.v1.Channel
+	48, // 65: eventrelay.v1.Event.template_messaging_disabled:type_name -> dialog360.webhooks.v1.Channel
+	48, // 66: eventrelay.v1.Event.phone_number_quality_changed:type_name -> dialog360.webhooks.v1.Channel
+	52, // 67: eventrelay.v1.Event.client_created:type_name -> dialog360.webhooks.v1.ClientCreated
+	53, // 68: eventrelay.v1.Event.account_violation:type_name -> dialog360.webhooks.v1.AccountViolation
+	54, // 69: eventrelay.v1.Event.account_restriction:type_name -> dialog360.webhooks.v1.AccountRestriction
+	55, // 70: eventrelay.v1.Event.waba_template_status_changed:type_name -> dialog360.webhooks.v1.WabaTemplateStatusChanged
+	56, // 71: eventrelay.v1.Event.waba_template_category_changed:type_name -> dialog360.webhooks.v1.WabaTemplateCategoryChanged
+	57, // 72: eventrelay.v1.EventContext.metadata:type_name -> whatsapp.webhooks.v1.Metadata
+	58, // 73: eventrelay.v1.EventContext.contacts:type_name -> whatsapp.webhooks.v1.Contact
+	59, // 74: eventrelay.v1.EventContext.conversation_context:type_name -> google.protobuf.Struct
+	7,  // 75: eventrelay.v1.EventContext.errors:type_name -> whatsapp.webhooks.v1.Error
+	59, // 76: eventrelay.v1.EventContext.envelope:type_name -> google.protobuf.Struct
+	59, // 77: eventrelay.v1.UnknownPayload.json:type_name -> google.protobuf.Struct
+	78, // [78:78] is the sub-list for method output_type
+	78, // [78:78] is the sub-list for method input_type
+	78, // [78:78] is the sub-list for extension type_name
+	78, // [78:78] is the sub-list for extension extendee
+	0,  // [0:78] is the sub-list for field type_name
 }
 
 func init() { file_eventrelay_v1_event_proto_init() }
@@ -1862,6 +1882,7 @@ func file_eventrelay_v1_event_proto_init() {
 		(*Event_Payments)(nil),
 		(*Event_Threads)(nil),
 		(*Event_ChannelLive)(nil),
+		(*Event_TrackingEvent)(nil),
 		(*Event_UserIdUpdate)(nil),
 		(*Event_UserPreference)(nil),
 		(*Event_ChannelCreated)(nil),
