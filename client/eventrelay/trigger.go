@@ -27,6 +27,8 @@ const (
 	defaultText = "Hello from eventrelay"
 	// answerTimeout is how long the server may take: it answers after a write to its disk, or to its log when that is asked for.
 	answerTimeout = 30 * time.Second
+	// maxBatch is how many updates Meta puts into one body at most.
+	maxBatch = 1000
 	// maxAnswer is how much of an answer is read: a line is shown.
 	maxAnswer = 4 << 10
 )
@@ -36,15 +38,18 @@ var sourceID = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 
 // trigger posts notifications.
 type trigger struct {
-	EventType string `arg:"" optional:"" name:"event-type" help:"What should happen: an event type of --list, or its last word. Default: a WhatsApp text message."`
-	URL       string `name:"url" default:"http://127.0.0.1:8080" help:"Address of the server's webhook port."`
-	Source    string `placeholder:"ID" help:"The source to post to. Default: dev, and dev360 for what 360dialog sends."`
-	Secret    string `default:"dev-app-secret" placeholder:"SECRET" help:"The source's app secret, to sign with. Default: that of the sources that --dev makes."`
-	Provider  string `enum:",meta,dialog360-partner" default:"" placeholder:"NAME" help:"Whose signature to make: meta or dialog360-partner. Default: that of the notification's own provider."`
-	File      string `type:"existingfile" placeholder:"FILE" help:"Post this body instead of a sample, byte for byte."`
-	Text      string `placeholder:"TEXT" help:"What the sample message says."`
-	Count     int    `default:"1" placeholder:"N" help:"How many to post, one after the other: each sample is a new event, a file the same each time."`
-	List      bool   `help:"List the event types that there are samples for, and post nothing."`
+	EventType  string `arg:"" optional:"" name:"event-type" help:"What should happen: an event type of --list, or its last word. Default: a WhatsApp text message."`
+	URL        string `name:"url" default:"http://127.0.0.1:8080" help:"Address of the server's webhook port."`
+	Source     string `placeholder:"ID" help:"The source to post to. Default: dev, and dev360 for what 360dialog sends."`
+	Secret     string `default:"dev-app-secret" placeholder:"SECRET" help:"The source's app secret, to sign with. Default: that of the sources that --dev makes."`
+	Provider   string `enum:",meta,dialog360-partner" default:"" placeholder:"NAME" help:"Whose signature to make: meta or dialog360-partner. Default: that of the notification's own provider."`
+	File       string `type:"existingfile" placeholder:"FILE" help:"Post this body instead of a sample, byte for byte."`
+	Text       string `placeholder:"TEXT" help:"What the sample message says."`
+	Count      int    `default:"1" placeholder:"N" help:"How many to post, one after the other: each sample is a new event, a file the same each time."`
+	Batch      int    `default:"1" placeholder:"N" help:"How many samples to put into one body, as providers batch them."`
+	Duplicate  bool   `help:"Post every body twice, as a provider does that missed the answer."`
+	OutOfOrder bool   `help:"Give every sample a time before that of the one posted before it."`
+	List       bool   `help:"List the event types that there are samples for, and post nothing."`
 }
 
 // notification is a body on its way.
@@ -69,6 +74,10 @@ func (t *trigger) Run(ctx context.Context, out *output) error {
 	switch {
 	case t.Count < 1:
 		return usagef("--count %d: give 1 or more", t.Count)
+	case t.Batch < 1 || t.Batch > maxBatch:
+		return usagef("--batch %d: give 1 to %d, as many as Meta puts into one body", t.Batch, maxBatch)
+	case t.File != "" && (t.Batch > 1 || t.OutOfOrder):
+		return usagef("--file brings its own body: leave --batch and --out-of-order away")
 	case t.Secret == "":
 		return usagef("--secret is empty: give the source's app secret")
 	}
@@ -79,16 +88,40 @@ func (t *trigger) Run(ctx context.Context, out *output) error {
 		Transport: transport, Timeout: answerTimeout,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
+	times := 1
+	if t.Duplicate {
+		times = 2
+	}
 	for range t.Count {
-		n, err := next()
+		n, err := t.batch(next)
 		if err != nil {
 			return err
 		}
-		if err := t.post(ctx, sender, target, provider, n, out); err != nil {
-			return err
+		for range times {
+			if err := t.post(ctx, sender, target, provider, n, out); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
+}
+
+// batch takes as many notifications as belong into one body and puts them there.
+func (t *trigger) batch(next func() (notification, error)) (notification, error) {
+	first, err := next()
+	if err != nil || t.Batch == 1 {
+		return first, err
+	}
+	bodies := []json.RawMessage{first.body}
+	for len(bodies) < t.Batch {
+		n, err := next()
+		if err != nil {
+			return notification{}, err
+		}
+		bodies = append(bodies, n.body)
+	}
+	body, err := merge(bodies)
+	return notification{fmt.Sprintf("%d x %s", t.Batch, first.name), body}, err
 }
 
 // list prints the event types and who sends them.
@@ -127,8 +160,14 @@ func (t *trigger) prepare() (next func() (notification, error), provider string,
 			return nil, "", usagef("--text: a sample of %s has no text; leave it away, or trigger %s", s.eventType, defaultSample)
 		}
 		provider = s.provider()
+		made := 0
 		next = func() (notification, error) {
-			body, err := s.render(cmp.Or(t.Text, defaultText), time.Now())
+			at := time.Now()
+			if t.OutOfOrder {
+				at = at.Add(-time.Duration(made) * time.Minute)
+			}
+			made++
+			body, err := s.render(cmp.Or(t.Text, defaultText), at)
 			return notification{s.eventType, body}, err
 		}
 	}
@@ -201,6 +240,23 @@ func hint(answer *http.Response) string {
 		}
 	}
 	return ""
+}
+
+// merge puts bodies of one kind into one: the entries of Meta's envelopes stand in one envelope, everything else in an array.
+func merge(bodies []json.RawMessage) ([]byte, error) {
+	type envelope struct {
+		Object json.RawMessage   `json:"object"`
+		Entry  []json.RawMessage `json:"entry"`
+	}
+	var all envelope
+	for _, body := range bodies {
+		var one envelope
+		if err := json.Unmarshal(body, &one); err != nil || one.Object == nil || one.Entry == nil {
+			return json.Marshal(bodies)
+		}
+		all.Object, all.Entry = one.Object, append(all.Entry, one.Entry...)
+	}
+	return json.Marshal(all)
 }
 
 // providerOf tells who would send a body: what 360dialog itself sends names its event beside the data, everything else is Meta's envelope.

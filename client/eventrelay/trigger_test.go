@@ -134,6 +134,45 @@ func TestTriggerTellsNowAsTheTime(t *testing.T) {
 	}
 }
 
+func TestTriggerBatchesRepeatsAndTurnsTheOrderOfTime(t *testing.T) {
+	for provider, eventType := range map[string]string{providerMeta: "message", providerDialog360: "channel_live"} {
+		h := &hook{}
+		url := h.serve(t)
+		if got := eventrelay(t, "trigger", eventType, "--url", url, "--batch", "3", "--count", "2", "--duplicate"); got.code != 0 {
+			t.Fatalf("exit %d: %s", got.code, got.err)
+		}
+		if len(h.posts) != 4 || !bytes.Equal(h.posts[0].body, h.posts[1].body) || bytes.Equal(h.posts[0].body, h.posts[2].body) || !bytes.Equal(h.posts[2].body, h.posts[3].body) {
+			t.Fatalf("%d posts, want two bodies, each twice", len(h.posts))
+		}
+		var envelope struct {
+			Entry []json.RawMessage `json:"entry"`
+		}
+		var array []json.RawMessage
+		if provider == providerMeta {
+			json.Unmarshal(h.posts[0].body, &envelope)
+		} else {
+			json.Unmarshal(h.posts[0].body, &array)
+		}
+		if got := slices.Concat(envelope.Entry, array); len(got) != 3 || bytes.Equal(got[0], got[1]) || !signed(h.posts[0], provider, "dev-app-secret") {
+			t.Errorf("%s: batch of %d: %s", eventType, len(got), h.posts[0].body)
+		}
+	}
+
+	h := &hook{}
+	if got := eventrelay(t, "trigger", "--url", h.serve(t), "--count", "3", "--out-of-order"); got.code != 0 {
+		t.Fatalf("exit %d: %s", got.code, got.err)
+	}
+	before := ""
+	for _, p := range h.posts {
+		_, at, _ := strings.Cut(string(p.body), `"timestamp":"`)
+		at, _, _ = strings.Cut(at, `"`)
+		if before != "" && at >= before {
+			t.Errorf("%s is posted after %s", at, before)
+		}
+		before = at
+	}
+}
+
 func TestTriggerListsItsSamples(t *testing.T) {
 	got := eventrelay(t, "trigger", "--list")
 	if got.code != exitDone {
@@ -293,6 +332,8 @@ func TestWrongTriggersNameTheFlagAndTheFix(t *testing.T) {
 		{[]string{"--source", "Shop"}, []string{"--source", "lower-case"}},
 		{[]string{"--secret", ""}, []string{"--secret"}},
 		{[]string{"--count", "0"}, []string{"--count", "1 or more"}},
+		{[]string{"--batch", "1001"}, []string{"--batch", "1000"}},
+		{[]string{"--batch", "2", "--file", file}, []string{"--file", "--batch"}},
 		{[]string{"--provider", "facebook"}, []string{"--provider", "meta", "dialog360-partner"}},
 	} {
 		t.Run(strings.Join(c.args, " "), func(t *testing.T) {
