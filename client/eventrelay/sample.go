@@ -60,7 +60,11 @@ func samples() ([]sample, error) {
 	return all, nil
 }
 
-// findSample gives the sample of an event type, which may be shortened to its last words as long as only one type ends so.
+// goesFirst is what the type begins with that its last word alone stands for, whatever else ends so.
+const goesFirst = "meta.whatsapp_business_account.messages."
+
+// findSample gives the sample of an event type, which may be shortened to its last words as long as only one type ends so. Where more do,
+// what WhatsApp's field `messages` holds goes first: `message` is a WhatsApp message, not one of a page.
 func findSample(eventType string) (sample, error) {
 	all, err := samples()
 	if err != nil {
@@ -69,7 +73,14 @@ func findSample(eventType string) (sample, error) {
 	found := slices.DeleteFunc(all, func(s sample) bool {
 		return s.eventType != eventType && !strings.HasSuffix(s.eventType, "."+eventType)
 	})
-	if len(found) != 1 {
+	if first := slices.IndexFunc(found, func(s sample) bool { return s.eventType == goesFirst+eventType }); first >= 0 {
+		return found[first], nil
+	}
+	if len(found) > 1 {
+		return sample{}, usagef("event type %q may be any of %d, such as %s and %s: write more of it, `eventrelay trigger --list` shows those there are",
+			eventType, len(found), found[0].eventType, found[1].eventType)
+	}
+	if len(found) == 0 {
 		return sample{}, usagef("no sample for event type %q: `eventrelay trigger --list` shows those there are, --file FILE posts one of your own", eventType)
 	}
 	return found[0], nil
