@@ -184,7 +184,7 @@ func TestTriggerListsItsSamples(t *testing.T) {
 func TestTriggerTakesTheLastWordsOfAnEventType(t *testing.T) {
 	for word, want := range map[string]string{
 		"": defaultSample, "message": defaultSample, "messages.status": "meta.whatsapp_business_account.messages.status", "channel_live": "dialog360.channel_live",
-		"photos": "meta.user.photos", "meta.user.photos": "meta.user.photos", "unknown": "meta.whatsapp_business_account.unknown",
+		"photos": "meta.user.photos", "meta.user.photos": "meta.user.photos", "status": "meta.whatsapp_business_account.messages.status", "unknown": "meta.whatsapp_business_account.unknown",
 	} {
 		h := &hook{}
 		args := []string{"trigger", "--url", h.serve(t)}
@@ -361,17 +361,46 @@ func item(t *testing.T, s sample) any {
 	if err := json.Unmarshal(rendered, &body); err != nil {
 		t.Fatal(err)
 	}
-	if s.provider() == providerDialog360 {
-		return body["data"]
+	value := told(body)
+	for _, beside := range []string{"messaging_product", "metadata", "contacts"} {
+		delete(value, beside)
 	}
-	entry := body["entry"].([]any)[0].(map[string]any)
-	value := entry["changes"].([]any)[0].(map[string]any)["value"].(map[string]any)
-	for _, list := range []string{"messages", "statuses", "errors"} {
+	// A WhatsApp value that has items has nothing else, but the id that 360dialog adds.
+	for _, list := range []string{
+		"messages", "statuses", "errors", "calls", "message_echoes", "groups", "history", "state_sync", "automatic_events", "user_preferences",
+		"user_id_update", "user_actions", "events",
+	} {
 		if items, ok := value[list].([]any); ok {
 			return items[0]
 		}
 	}
 	return value
+}
+
+// told digs what a body tells out of its envelope.
+func told(body map[string]any) map[string]any {
+	if data, ok := body["data"].(map[string]any); ok {
+		return data
+	}
+	if values, ok := body["values"].(map[string]any); ok {
+		return values["value"].(map[string]any)
+	}
+	entry := body["entry"].([]any)[0].(map[string]any)
+	for _, list := range []string{"messaging", "standby"} {
+		if items, ok := entry[list].([]any); ok {
+			return items[0].(map[string]any)
+		}
+	}
+	changes, ok := entry["changes"].([]any)
+	if !ok { // changed_fields: nothing but names
+		return nil
+	}
+	change := changes[0].(map[string]any)
+	if value, ok := change["value"].(map[string]any); ok {
+		return value
+	}
+	delete(change, "field")
+	return change
 }
 
 // payload finds the message that the schema gives to an event type, nil where it has none.
@@ -434,7 +463,7 @@ func unfit(path string, value any, message protoreflect.MessageDescriptor) []str
 			if !slices.Contains(words(field.Enum()), strings.ToUpper(fmt.Sprint(value))) {
 				paths = append(paths, fmt.Sprintf("%s.%s=%v", path, key, value))
 			}
-		case field.Message() != nil && field.Message().FullName() != "google.protobuf.Timestamp":
+		case field.Message() != nil && field.Message().ParentFile().Package() != "google.protobuf":
 			paths = append(paths, unfit(path+"."+key, value, field.Message())...)
 		}
 	}
