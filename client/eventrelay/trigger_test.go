@@ -184,7 +184,7 @@ func TestTriggerListsItsSamples(t *testing.T) {
 func TestTriggerTakesTheLastWordsOfAnEventType(t *testing.T) {
 	for word, want := range map[string]string{
 		"": defaultSample, "message": defaultSample, "messages.status": "meta.whatsapp_business_account.messages.status", "channel_live": "dialog360.channel_live",
-		"photos": "meta.user.photos", "meta.user.photos": "meta.user.photos", "status": "meta.whatsapp_business_account.messages.status", "unknown": "meta.whatsapp_business_account.unknown",
+		"photos": "meta.user.photos", "meta.user.photos": "meta.user.photos", "status": "meta.whatsapp_business_account.messages.status", "page.messaging.message": "meta.page.messaging.message", "unknown": "meta.whatsapp_business_account.unknown",
 	} {
 		h := &hook{}
 		args := []string{"trigger", "--url", h.serve(t)}
@@ -321,7 +321,7 @@ func TestWrongTriggersNameTheFlagAndTheFix(t *testing.T) {
 		says []string
 	}{
 		{[]string{"mesage"}, []string{`"mesage"`, "--list"}},
-		{[]string{"messages"}, []string{`"messages"`, "--list"}},
+		{[]string{"messages"}, []string{`"messages"`, "meta.instagram.messages", "meta.page.messages", "--list"}},
 		{[]string{"photos", "--text", "hi"}, []string{"--text", defaultSample}},
 		{[]string{"photos", "--file", file}, []string{"--file", "event type"}},
 		{[]string{"--text", "hi", "--file", file}, []string{"--file", "--text"}},
