@@ -39,11 +39,9 @@ bench: ## Run the benchmarks (BENCH=regexp)
 
 .PHONY: fuzz
 fuzz: ## Run every fuzz target for a while (FUZZTIME=1m)
-	@$(GO) list -f '{{.Dir}}' ./server/... ./client/... | while read -r dir; do \
-		grep -hoE '^func Fuzz[A-Za-z0-9_]*' "$$dir"/*_test.go 2>/dev/null | awk '{print $$2}' | while read -r target; do \
-			echo "== $$target in $${dir#$(CURDIR)/}"; \
-			(cd "$$dir" && $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) .); \
-		done; \
+	@git grep -oE '^func Fuzz[A-Za-z0-9_]*' -- 'server/*_test.go' 'client/*_test.go' | sed 's|/[^/]*:func | |' | while read -r dir target; do \
+		echo "== $$target in $$dir"; \
+		$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "./$$dir"; \
 	done
 
 .PHONY: generate
