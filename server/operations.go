@@ -1,17 +1,13 @@
 package main
 
 import (
-	"context"
 	"fmt"
-	"iter"
 	"net/http"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
-	"eventrelay/server/eventlog"
-	"eventrelay/server/hub"
 	"eventrelay/server/journal"
 )
 
@@ -44,27 +40,6 @@ func watchJournal(registerer prometheus.Registerer, j *journal.Journal) {
 		{"eventrelay_journal_damaged_records", "Records that were found damaged on disk since the start.", func(u journal.Usage) float64 { return float64(u.Damaged) }},
 	} {
 		factory.NewGaugeFunc(prometheus.GaugeOpts{Name: gauge.name, Help: gauge.help}, func() float64 { return gauge.value(j.Usage()) })
-	}
-}
-
-// logTail lets the hub follow the event log: the hub knows entries by their sequence and bytes alone.
-type logTail struct{ log *eventlog.Log }
-
-func (t logTail) Read(ctx context.Context, from uint64) iter.Seq2[hub.Entry, error] {
-	return entries(t.log.Read(ctx, from))
-}
-
-func (t logTail) Tail(ctx context.Context, after uint64) iter.Seq2[hub.Entry, error] {
-	return entries(t.log.Tail(ctx, after))
-}
-
-func entries(from iter.Seq2[eventlog.Entry, error]) iter.Seq2[hub.Entry, error] {
-	return func(yield func(hub.Entry, error) bool) {
-		for entry, err := range from {
-			if !yield(hub.Entry{Sequence: entry.Sequence, Data: entry.Data}, err) {
-				return
-			}
-		}
 	}
 }
 

@@ -95,7 +95,7 @@ func open(ctx context.Context, c config, logger *slog.Logger) (_ *server, err er
 		return nil, fmt.Errorf("read state of the log: %w", err)
 	}
 	s.ingest = ingest.New(s.journal, s.log, s.metrics, logger.With("room", "ingest"))
-	s.hub = hub.New(logTail{s.log}, state.Last, logger.With("room", "hub"))
+	s.hub = hub.New(rpc.HubLog(s.log), state.Last, logger.With("room", "hub"))
 	if s.grpc, err = rpc.NewServer(rpc.Services{
 		Events:  rpc.NewEventService(s.log, s.hub, s.metrics, logger.With("room", "rpc")),
 		Sources: rpc.NewSourceService(s.sources),

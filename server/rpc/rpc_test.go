@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"iter"
 	"log/slog"
 	"net"
 	"slices"
@@ -45,26 +44,6 @@ type relay struct {
 	n      int
 }
 
-type tail struct{ log *eventlog.Log }
-
-func (l tail) Read(ctx context.Context, from uint64) iter.Seq2[hub.Entry, error] {
-	return entries(l.log.Read(ctx, from))
-}
-
-func (l tail) Tail(ctx context.Context, after uint64) iter.Seq2[hub.Entry, error] {
-	return entries(l.log.Tail(ctx, after))
-}
-
-func entries(from iter.Seq2[eventlog.Entry, error]) iter.Seq2[hub.Entry, error] {
-	return func(yield func(hub.Entry, error) bool) {
-		for e, err := range from {
-			if !yield(hub.Entry{Sequence: e.Sequence, Data: e.Data}, err) {
-				return
-			}
-		}
-	}
-}
-
 func newRelay(t *testing.T, options eventlog.Options) *relay {
 	t.Helper()
 	options.Dir = t.TempDir()
@@ -73,7 +52,7 @@ func newRelay(t *testing.T, options eventlog.Options) *relay {
 		t.Fatal(err)
 	}
 	quiet := slog.New(slog.DiscardHandler)
-	bell := hub.New(tail{log}, 0, quiet)
+	bell := hub.New(HubLog(log), 0, quiet)
 	server, err := NewServer(Services{
 		Events:  NewEventService(log, bell, prometheus.NewRegistry(), quiet),
 		Sources: NewSourceService(fakeSources{}),

@@ -1,0 +1,32 @@
+package rpc
+
+import (
+	"context"
+	"iter"
+
+	"eventrelay/server/eventlog"
+	"eventrelay/server/hub"
+)
+
+// HubLog lets a hub follow the event log: the hub knows entries by their sequence and bytes alone.
+func HubLog(log *eventlog.Log) hub.Log { return hubLog{log} }
+
+type hubLog struct{ log *eventlog.Log }
+
+func (l hubLog) Read(ctx context.Context, from uint64) iter.Seq2[hub.Entry, error] {
+	return hubEntries(l.log.Read(ctx, from))
+}
+
+func (l hubLog) Tail(ctx context.Context, after uint64) iter.Seq2[hub.Entry, error] {
+	return hubEntries(l.log.Tail(ctx, after))
+}
+
+func hubEntries(from iter.Seq2[eventlog.Entry, error]) iter.Seq2[hub.Entry, error] {
+	return func(yield func(hub.Entry, error) bool) {
+		for entry, err := range from {
+			if !yield(hub.Entry{Sequence: entry.Sequence, Data: entry.Data}, err) {
+				return
+			}
+		}
+	}
+}
