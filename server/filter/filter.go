@@ -76,9 +76,6 @@ func Compile(expression string) (*Filter, error) {
 	return &Filter{program: program}, nil
 }
 
-// All reports whether the filter matches every event, so that none needs to be decoded for it.
-func (f *Filter) All() bool { return f.program == nil }
-
 // Match reports whether the event is wanted. An error means that the evaluation failed on this event, at the cost limit for instance; the event then counts as not wanted.
 func (f *Filter) Match(event *eventrelayv1.Event) (bool, error) {
 	if f.program == nil {
