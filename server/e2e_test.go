@@ -393,3 +393,46 @@ func TestReadinessSaysWhyWebhooksAreRefused(t *testing.T) {
 		t.Errorf("/readyz = %d %s", w.Code, w.Body)
 	}
 }
+
+func TestWhatTheSchemaDoesNotKnowIsListedOverRESTAndOutlivesARestart(t *testing.T) {
+	dir := t.TempDir()
+	r := serve(t, dir)
+	body := bytes.Replace(text("wamid.1", "hi"), []byte(`"type":"text"`), []byte(`"type":"hologram","depth_of_field":{"name":"Ada Lovelace"}`), 1)
+	if code := r.post("dev", body); code != http.StatusOK {
+		t.Fatalf("answered %d", code)
+	}
+	if code := r.post("dev", []byte(`{"object":"brand_new","entry":[{"id":"1","changes":[{"field":"f","value":{"a":"Ada Lovelace"}}]}]}`)); code != http.StatusOK {
+		t.Fatalf("answered %d", code)
+	}
+	listed := func(r *relay) string {
+		for {
+			code, answer := r.get("/v1/drift")
+			if code != http.StatusOK {
+				t.Fatalf("/v1/drift: %d %s", code, answer)
+			}
+			if strings.Contains(answer, "brand_new") {
+				return answer
+			}
+		}
+	}
+	answer := listed(r)
+	for _, want := range []string{
+		`"kind":"DRIFT_KIND_WORD","type":"meta.whatsapp_business_account.messages.message","path":"value.messages[].type","word":"hologram","count":"1"`,
+		`"kind":"DRIFT_KIND_PATH","type":"meta.whatsapp_business_account.messages.message","path":"value.messages[].depth_of_field"`,
+		`"kind":"DRIFT_KIND_OBJECT","type":"meta.brand_new.f"`,
+	} {
+		if !strings.Contains(strings.ReplaceAll(answer, " ", ""), want) {
+			t.Errorf("%s is not in %s", want, answer)
+		}
+	}
+	if strings.Contains(answer, "Lovelace") {
+		t.Errorf("a name is told: %s", answer)
+	}
+	if code, metrics := r.get("/metrics"); code != http.StatusOK || !strings.Contains(metrics, `eventrelay_drift_total{kind="object",type="unknown"} 1`) {
+		t.Errorf("/metrics has no drift: %d", code)
+	}
+	r.stop()
+	if again := listed(serve(t, dir)); again != answer {
+		t.Errorf("after a restart %s, want %s", again, answer)
+	}
+}

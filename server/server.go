@@ -21,6 +21,7 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 
 	eventrelayv1 "eventrelay/gen/go/eventrelay/v1"
+	"eventrelay/server/drift"
 	"eventrelay/server/eventlog"
 	"eventrelay/server/gateway"
 	"eventrelay/server/hub"
@@ -53,6 +54,7 @@ type server struct {
 	log     *eventlog.Log
 	ingest  *ingest.Ingest
 	hub     *hub.Hub
+	drift   *drift.Drift
 	health  *health.Server
 	grpc    *grpc.Server
 	// inner is how the gateway reaches the gRPC server: in memory, through the same interceptors as everybody.
@@ -96,9 +98,11 @@ func open(ctx context.Context, c config, logger *slog.Logger) (_ *server, err er
 	}
 	s.ingest = ingest.New(s.journal, s.log, s.metrics, logger.With("room", "ingest"))
 	s.hub = hub.New(rpc.HubLog(s.log), state.Last, logger.With("room", "hub"))
+	s.drift = drift.New(s.hub, s.log.ID(), filepath.Join(c.DataDir, "drift.json"), s.metrics, logger.With("room", "drift"))
 	if s.grpc, err = rpc.NewServer(rpc.Services{
 		Events:  rpc.NewEventService(s.log, s.hub, s.metrics, logger.With("room", "rpc")),
 		Sources: rpc.NewSourceService(s.sources),
+		Schema:  rpc.NewSchemaService(s.drift, s.log),
 		Health:  s.health,
 	}, logger.With("room", "rpc")); err != nil {
 		return nil, err
@@ -201,6 +205,7 @@ func (s *server) serve(ctx context.Context) error {
 		}
 	})
 	loops.Go(func() { s.hub.Run(following) })
+	loops.Go(func() { s.drift.Run(following) })
 	ports.Go(func() { failed <- s.grpc.Serve(s.inner) })
 	ports.Go(func() { failed <- s.grpc.Serve(s.grpcListen) })
 	ports.Go(func() { failed <- s.management.Serve(s.managementListener) })

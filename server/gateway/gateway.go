@@ -27,6 +27,7 @@ func New(ctx context.Context, conn *grpc.ClientConn) (http.Handler, error) {
 	for _, register := range []func(context.Context, *runtime.ServeMux, *grpc.ClientConn) error{
 		eventrelayv1.RegisterEventServiceHandler,
 		eventrelayv1.RegisterSourceServiceHandler,
+		eventrelayv1.RegisterSchemaServiceHandler,
 	} {
 		if err := register(ctx, mux, conn); err != nil {
 			return nil, fmt.Errorf("register REST handlers: %w", err)

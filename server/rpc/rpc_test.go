@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -28,6 +29,7 @@ import (
 
 	eventrelayv1 "eventrelay/gen/go/eventrelay/v1"
 	whatsappv1 "eventrelay/gen/go/whatsapp/webhooks/v1"
+	"eventrelay/server/drift"
 	"eventrelay/server/eventlog"
 	"eventrelay/server/hub"
 )
@@ -41,6 +43,7 @@ type relay struct {
 	log    *eventlog.Log
 	hub    *hub.Hub
 	events eventrelayv1.EventServiceClient
+	schema eventrelayv1.SchemaServiceClient
 	n      int
 }
 
@@ -53,9 +56,11 @@ func newRelay(t *testing.T, options eventlog.Options) *relay {
 	}
 	quiet := slog.New(slog.DiscardHandler)
 	bell := hub.New(HubLog(log), 0, quiet)
+	counted := drift.New(bell, log.ID(), filepath.Join(options.Dir, "drift.json"), prometheus.NewRegistry(), quiet)
 	server, err := NewServer(Services{
 		Events:  NewEventService(log, bell, prometheus.NewRegistry(), quiet),
 		Sources: NewSourceService(fakeSources{}),
+		Schema:  NewSchemaService(counted, log),
 		Health:  health.NewServer(),
 	}, quiet)
 	if err != nil {
@@ -71,6 +76,7 @@ func newRelay(t *testing.T, options eventlog.Options) *relay {
 	following, stop := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { bell.Run(following) })
+	running.Go(func() { counted.Run(following) })
 	running.Go(func() { server.Serve(listener) })
 	t.Cleanup(func() {
 		conn.Close()
@@ -82,7 +88,7 @@ func newRelay(t *testing.T, options eventlog.Options) *relay {
 			t.Error(err)
 		}
 	})
-	return &relay{t: t, log: log, hub: bell, events: eventrelayv1.NewEventServiceClient(conn)}
+	return &relay{t: t, log: log, hub: bell, events: eventrelayv1.NewEventServiceClient(conn), schema: eventrelayv1.NewSchemaServiceClient(conn)}
 }
 
 type fakeSources struct{}

@@ -26,6 +26,7 @@ const maxRequestBytes = 1 << 20
 type Services struct {
 	Events  eventrelayv1.EventServiceServer
 	Sources eventrelayv1.SourceServiceServer
+	Schema  eventrelayv1.SchemaServiceServer
 	// Health is told NOT_SERVING when the server goes down.
 	Health *health.Server
 }
@@ -50,6 +51,7 @@ func NewServer(services Services, logger *slog.Logger) (*grpc.Server, error) {
 	)
 	eventrelayv1.RegisterEventServiceServer(server, services.Events)
 	eventrelayv1.RegisterSourceServiceServer(server, services.Sources)
+	eventrelayv1.RegisterSchemaServiceServer(server, services.Schema)
 	healthv1.RegisterHealthServer(server, services.Health)
 	reflection.Register(server)
 	return server, nil

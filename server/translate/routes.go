@@ -28,6 +28,15 @@ func Types() []Type {
 	return slices.Clone(vocabulary().types)
 }
 
+// PatternOf returns which pattern of Types an event type matches, if any: there is a bounded number of patterns, but not of types. Any goroutine may call it.
+func PatternOf(typ string) (pattern string, ok bool) {
+	r := vocabulary().route(typ)
+	if r == nil {
+		return "", false
+	}
+	return r.pattern, true
+}
+
 // schema is all that the descriptors say, laid out for the walk. It is not changed once compiled.
 type schema struct {
 	types   []Type
