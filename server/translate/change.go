@@ -7,10 +7,10 @@ type change struct {
 	scope     *scope
 	root      int32 // what raw is made of
 	field     string
-	sentField string  // field as sent, empty where it is inferred
-	fieldNode int32   // its value, or none
-	value     int32   // or none
-	path      []int32 // keys from root to value
+	sentField string // field as sent, empty where it is inferred
+	fieldNode int32  // its value, or none
+	value     int32  // or none
+	path      path   // from root to value
 	// siblings are the keys beside field and value that belong to the payload, in the object siblingsAt; none where there is no such.
 	siblings   []int32
 	siblingsAt int32
@@ -48,19 +48,29 @@ func (t *translator) change(c *change) {
 	t.whole(c)
 }
 
-// typ is the event type of the change itself, or of an item of it.
-func (c *change) typ(item ...string) string {
-	words := []string{c.scope.prefix, c.scope.object, c.field}
-	if c.scope.prefix == "dialog360" {
-		words = slices.Delete(words, 1, 2)
+// changeType is the event type of the change itself or, with its word, of an item of it, and where the payload of such events goes.
+func (t *translator) changeType(c *change, item ...string) (string, *route) {
+	var all [maxTypeWords]string
+	words := append(all[:0], c.scope.prefix)
+	if c.scope.prefix != "dialog360" {
+		words = append(words, c.scope.object)
 	}
-	return joinType(append(words, item...)...)
+	return t.typ(append(append(words, c.field), item...)...)
+}
+
+// path are the keys that lead from the root of raw to a value: two, or as many before the first that is none.
+type path [2]int32
+
+func newPath(keys ...int32) path {
+	p := path{none, none}
+	copy(p[:], keys)
+	return p
 }
 
 // whole makes one event of a change: its payload is the value.
 func (t *translator) whole(c *change) {
-	d := &draft{scope: c.scope, typ: c.typ(), field: c.field}
-	route := t.route(d)
+	d := &draft{scope: c.scope, field: c.field}
+	d.typ, d.route = t.changeType(c)
 	d.orderingKey = t.wholeConversation(c)
 	if d.orderingKey == "" {
 		d.orderingKey = c.scope.entryID
@@ -68,10 +78,10 @@ func (t *translator) whole(c *change) {
 	t.happened(d, c.value, &c.facts)
 	t.begin()
 	if c.whatsapp {
-		t.wholeContext(c, route)
+		t.wholeContext(c, d.route)
 	}
 	t.context(d, nil)
-	t.wholePayload(c, route)
+	t.wholePayload(c, d.route)
 	d.id = t.identifyWhole(c)
 	if len(c.others) > 0 {
 		t.raw = t.entryForm(c.root, c.others...).append(t.raw[:0], pick{})
@@ -82,16 +92,20 @@ func (t *translator) whole(c *change) {
 }
 
 // pushPath goes down to the value and returns what popPath needs.
-func (t *translator) pushPath(keys []int32) (marks [2]int) {
+func (t *translator) pushPath(keys path) (marks [len(path{})]int) {
 	for i, k := range keys {
-		marks[i] = t.enc.paths.push(t.doc.text(k))
+		if k != none {
+			marks[i] = t.enc.paths.push(t.doc.text(k))
+		}
 	}
 	return marks
 }
 
-func (t *translator) popPath(keys []int32, marks [2]int) {
-	for i := range slices.Backward(keys) {
-		t.enc.paths.pop(marks[i])
+func (t *translator) popPath(keys path, marks [len(path{})]int) {
+	for i, k := range slices.Backward(keys[:]) {
+		if k != none {
+			t.enc.paths.pop(marks[i])
+		}
 	}
 }
 

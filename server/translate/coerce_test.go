@@ -76,7 +76,7 @@ func probe(t testing.TB) protoreflect.MessageDescriptor {
 // typed writes a JSON object as a message and returns it as JSON, and the paths that did not fit.
 func typed(t testing.TB, md protoreflect.MessageDescriptor, body string) (string, []string) {
 	t.Helper()
-	doc, ok := parse([]byte(body))
+	doc, ok := parsed([]byte(body))
 	if !ok {
 		t.Fatalf("not JSON: %s", body)
 	}

@@ -1,9 +1,10 @@
 package translate
 
 // entry reads one entry of Meta's envelope: changes, messaging, standby, a flat field and value, changed_fields, in that order.
-func (t *translator) entry(outer scope, n int32) {
+func (t *translator) entry(outer *scope, n int32) {
 	d := t.doc
-	sc := &outer
+	sc := &t.room.entry
+	*sc = *outer
 	switch d.nodes[n].kind {
 	case kindNull:
 		return
@@ -105,9 +106,10 @@ func (t *translator) metaChange(sc *scope, n int32) {
 		return
 	}
 	field, value := t.firstWord(n, "field"), t.doc.get(n, "value")
-	c := &change{scope: sc, root: n, fieldNode: field, value: value, siblings: t.others(n, field, value), siblingsAt: n}
+	c := &t.room.change
+	*c = change{scope: sc, root: n, fieldNode: field, value: value, path: newPath(), siblings: t.others(n, field, value), siblingsAt: n}
 	if value != none {
-		c.path = []int32{value - 1}
+		c.path = newPath(value - 1)
 	}
 	c.sentField, _ = t.doc.word(field)
 	t.infer(c)
@@ -116,9 +118,10 @@ func (t *translator) metaChange(sc *scope, n int32) {
 
 // flat reads a change that stands in the entry itself. What stands beside it belongs to the entry, not to the payload.
 func (t *translator) flat(sc *scope, n int32, p entryParts) {
-	c := &change{scope: sc, root: n, fieldNode: p.field, value: p.value, siblingsAt: none}
+	c := &t.room.change
+	*c = change{scope: sc, root: n, fieldNode: p.field, value: p.value, path: newPath(), siblingsAt: none}
 	if p.value != none {
-		c.path = []int32{p.value - 1}
+		c.path = newPath(p.value - 1)
 	}
 	c.sentField, _ = t.doc.word(p.field)
 	for _, other := range [...]int32{p.changes, p.messaging, p.standby, p.words} {
@@ -159,14 +162,18 @@ func (t *translator) changedField(sc *scope, n int32, form *form, p pick) {
 	if inferred.object == "" {
 		inferred.object = objectOf(name)
 	}
-	d := &draft{scope: &inferred, typ: joinType("meta", inferred.object, name), field: name}
+	d := &draft{scope: &inferred, field: name}
+	d.typ, d.route = t.typ("meta", inferred.object, name)
+	if !isWord {
+		d.route = nil
+	}
 	d.orderingKey, d.occurredAt, d.occurred = sc.entryID, sc.at, sc.timed
 	t.begin()
 	t.context(d, nil)
 	switch {
 	case !isWord:
 		t.unknownPayload(word, nil)
-	case t.route(d) == nil:
+	case d.route == nil:
 		t.unknownPayload(none, nil)
 	}
 	t.placeItem(sc, "", "changed_fields", false, nil)
@@ -185,12 +192,13 @@ func (t *translator) messaging(sc *scope, list string, n int32) {
 		t.unknown(sc, joinType("meta", sc.object, ""), n)
 		return
 	}
-	d := &draft{scope: sc, typ: joinType("meta", sc.object, list, t.messagingKind(n)), field: list}
+	d := &draft{scope: sc, field: list}
+	d.typ, d.route = t.typ("meta", sc.object, list, t.messagingKind(n))
 	d.orderingKey = t.conversation(sc, n)
 	t.happened(d, n, &facts{times: [2]int32{none, none}})
 	t.begin()
 	t.context(d, nil)
-	if t.route(d) != nil {
+	if d.route != nil {
 		t.enc.message(d.route.plan, n, 1)
 	} else {
 		t.unknownPayload(n, nil)

@@ -2,6 +2,8 @@ package translate
 
 import (
 	"bytes"
+	"hash/maphash"
+	"iter"
 	"slices"
 	"strings"
 )
@@ -75,36 +77,39 @@ func (t *translator) conversation(sc *scope, n int32) string {
 
 // book is the contacts of a change and which of them each of its items names.
 type book struct {
-	nodes []int32   // the contacts
-	named [][]int32 // of each item, the contacts that it names; the first item also has those that none names
+	nodes   []int32 // the contacts
+	entries []bookEntry
+	heads   map[uint64]int32 // by the hash of an id: 1 + its first entry
+	first   []int32          // what the first item has: whom it names, and whom none names
+	named   []int32          // whom the other items name, item after item
+	ends    []int32          // where in named those of each item end
 }
 
-// newBook looks up whom each item names. A contact that many items name counts with each; where that is too much to repeat, only the
-// first that names it has it.
-func (t *translator) newBook(contacts int32, items []item, budget int) *book {
-	d := t.doc
-	b := &book{named: make([][]int32, len(items))}
+// bookEntry is one id of a contact.
+type bookEntry struct {
+	id      []byte
+	contact int32 // among the nodes of the book
+	next    int32 // 1 + the next entry of this hash, or 0
+}
+
+// bookSeed keeps others from choosing ids of one hash.
+var bookSeed = maphash.MakeSeed()
+
+// look finds whom each item names. A contact that many items name counts with each; where that is too much to repeat, only the first that
+// names it has it.
+func (b *book) look(t *translator, items []item, budget int) {
 	if len(items) == 1 {
-		t.each(contacts, func(c int32) { b.named[0] = append(b.named[0], c) })
-		return b
+		b.first = b.nodes
+		return
 	}
-	ids := map[string][]int32{}
-	t.each(contacts, func(c int32) {
-		at := int32(len(b.nodes))
-		b.nodes = append(b.nodes, c)
-		for _, key := range [...]string{"wa_id", "user_id", "parent_user_id"} {
-			if id := d.scalar(d.get(c, key)); len(id) > 0 {
-				if known := ids[string(id)]; len(known) < maxNamesakes {
-					ids[string(id)] = append(known, at)
-				}
-			}
-		}
-	})
+	b.fill(t.doc)
+	b.ends = make([]int32, len(items))
 	lastItem := make([]int32, len(b.nodes)) // 1 + the last item that has the contact
 	for i, it := range items {
+		start := len(b.named)
 		t.parties(it.node, 0, func(id []byte) {
-			for _, at := range ids[string(id)] {
-				size := int(d.nodes[b.nodes[at]].end - d.nodes[b.nodes[at]].start)
+			for at := range b.namesakes(id) {
+				size := len(t.doc.raw(b.nodes[at]))
 				if lastItem[at] == int32(i)+1 || lastItem[at] > 0 && size > budget {
 					continue
 				}
@@ -112,23 +117,74 @@ func (t *translator) newBook(contacts int32, items []item, budget int) *book {
 					budget -= size
 				}
 				lastItem[at] = int32(i) + 1
-				b.named[i] = append(b.named[i], b.nodes[at])
+				b.named = append(b.named, b.nodes[at])
 			}
 		})
+		slices.Sort(b.named[start:])
+		b.ends[i] = int32(len(b.named))
 	}
+	b.first = slices.Clone(b.named[:b.ends[0]])
 	for at, c := range b.nodes {
 		if lastItem[at] == 0 {
-			b.named[0] = append(b.named[0], c)
+			b.first = append(b.first, c)
 		}
 	}
-	for _, named := range b.named {
-		slices.Sort(named)
+	slices.Sort(b.first)
+}
+
+// of is whom an item has, as nodes in the order of the source.
+func (b *book) of(i int) []int32 {
+	if i == 0 {
+		return b.first
 	}
-	return b
+	return b.named[b.ends[i-1]:b.ends[i]]
 }
 
 // maxNamesakes is how many contacts may have one id; more than two have never been seen, and each is looked at for each item.
 const maxNamesakes = 4
+
+// fill enters the contacts by each of their ids.
+func (b *book) fill(d *document) {
+	b.heads = make(map[uint64]int32, len(b.nodes))
+	b.entries = make([]bookEntry, 0, len(b.nodes))
+	for at, c := range b.nodes {
+		for _, key := range [...]string{"wa_id", "user_id", "parent_user_id"} {
+			if id := d.scalar(d.get(c, key)); len(id) > 0 {
+				b.enter(bookEntry{id: id, contact: int32(at)})
+			}
+		}
+	}
+}
+
+// enter adds an entry behind those of its hash, unless there are enough of its id.
+func (b *book) enter(e bookEntry) {
+	hash, same, last := maphash.Bytes(bookSeed, e.id), 0, int32(0)
+	for at := b.heads[hash]; at > 0; at = b.entries[at-1].next {
+		if last = at; bytes.Equal(b.entries[at-1].id, e.id) {
+			same++
+		}
+	}
+	if same == maxNamesakes {
+		return
+	}
+	b.entries = append(b.entries, e)
+	if added := int32(len(b.entries)); last > 0 {
+		b.entries[last-1].next = added
+	} else {
+		b.heads[hash] = added
+	}
+}
+
+// namesakes are the contacts that have an id.
+func (b *book) namesakes(id []byte) iter.Seq[int32] {
+	return func(yield func(int32) bool) {
+		for at := b.heads[maphash.Bytes(bookSeed, id)]; at > 0; at = b.entries[at-1].next {
+			if e := &b.entries[at-1]; bytes.Equal(e.id, id) && !yield(e.contact) {
+				return
+			}
+		}
+	}
+}
 
 // maxPartyDepth is how deep in an item people are looked for; the messages of a history stand four levels deep.
 const maxPartyDepth = 32

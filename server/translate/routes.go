@@ -118,6 +118,32 @@ var wildcards = func() (masks [maxTypeWords + 1][]uint8) {
 	return masks
 }()
 
+// knownType is an event type and where its payload goes.
+type knownType struct {
+	typ   string
+	route *route
+}
+
+// maxTypes is how many event types a translator remembers. There are fewer of real ones, but anybody can make up more.
+const maxTypes = 256
+
+// typ makes an event type of the provider's words and finds where its payload goes. Nearly all bodies are of the same few types, so it looks
+// among those first that it has made before.
+func (t *translator) typ(words ...string) (string, *route) {
+	var scratch [maxType]byte
+	b := appendType(scratch[:0], words)
+	if known, ok := t.types[string(b)]; ok {
+		return known.typ, known.route
+	}
+	typ := string(b)
+	made := knownType{typ: typ, route: t.schema.route(typ)}
+	if len(t.types) >= maxTypes {
+		clear(t.types)
+	}
+	t.types[typ] = made
+	return made.typ, made.route
+}
+
 // route is where the payload of an event type goes: by the pattern with the most literal words that matches, or nil.
 func (s *schema) route(typ string) *route {
 	var all [maxTypeWords]string
@@ -128,7 +154,7 @@ func (s *schema) route(typ string) *route {
 		}
 		words = append(words, word)
 	}
-	var scratch [maxTypeWords * (maxTypeWord + 1)]byte
+	var scratch [maxType]byte
 	for _, mask := range wildcards[len(words)] {
 		pattern := scratch[:0]
 		for i, word := range words {
@@ -147,13 +173,20 @@ func (s *schema) route(typ string) *route {
 	return nil
 }
 
-// maxTypeWord is how long a word of an event type may be.
-const maxTypeWord = 64
+// maxTypeWord is how long a word of an event type may be, and maxType all of one with their dots.
+const (
+	maxTypeWord = 64
+	maxType     = maxTypeWords * (maxTypeWord + 1)
+)
 
 // joinType makes an event type of the provider's words: characters outside [A-Za-z0-9_-] become `_`, a word is cut at 64 characters,
 // an empty one is `unknown`.
 func joinType(words ...string) string {
-	b := make([]byte, 0, 96)
+	var scratch [maxType]byte
+	return string(appendType(scratch[:0], words))
+}
+
+func appendType(b []byte, words []string) []byte {
 	for i, word := range words {
 		if i > 0 {
 			b = append(b, '.')
@@ -172,7 +205,7 @@ func joinType(words ...string) string {
 			b = append(b, "unknown"...)
 		}
 	}
-	return string(b)
+	return b
 }
 
 func isTypeRune(r rune) bool {

@@ -30,7 +30,7 @@ type node struct {
 	flags      uint8
 }
 
-// document is a JSON text and where its values lie. It is not changed once parsed.
+// document is a JSON text and where its values lie. It is not changed once parsed, until it is parsed anew.
 type document struct {
 	src   []byte
 	nodes []node
@@ -39,19 +39,22 @@ type document struct {
 // maxSource keeps offsets inside an int32; webhook bodies are a hundredth of it.
 const maxSource = 1 << 30
 
-// parse reads src as one JSON text by RFC 8259 and reports whether it is one. Nesting costs no stack, so any depth is taken.
-func parse(src []byte) (*document, bool) {
+// parse makes d the document of src: one JSON text by RFC 8259. It reports whether src is one. Nesting costs no stack, so any depth is taken.
+func (d *document) parse(src []byte) bool {
+	d.src, d.nodes = src, d.nodes[:0]
 	if len(src) > maxSource {
-		return nil, false
+		return false
 	}
 	// Webhook bodies have a value or key about every 12 bytes; fewer bytes per node only cost a growth.
-	d := &document{src: src, nodes: make([]node, 0, len(src)/12+8)}
+	if room := len(src)/12 + 8; cap(d.nodes) < room {
+		d.nodes = make([]node, 0, room)
+	}
 	parent := none
 	i, ok := d.value(skipSpace(src, 0), &parent)
 	for ok && parent != none {
 		i, ok = d.follow(skipSpace(src, i), &parent)
 	}
-	return d, ok && skipSpace(src, i) == len(src)
+	return ok && skipSpace(src, i) == len(src)
 }
 
 // value reads the value at i: a scalar whole, of an array or object what opens it and, where it holds none, what closes it.
@@ -161,9 +164,11 @@ func (d *document) str(start int) (int, bool) {
 	src, flags := d.src, uint8(0)
 	for i := start + 1; i < len(src); {
 		c := src[i]
-		switch {
-		case plain[c]:
+		if plain[c] {
 			i++
+			continue
+		}
+		switch {
 		case c == '"':
 			d.leaf(start, i+1, kindString, flags)
 			return i + 1, true

@@ -100,12 +100,13 @@ func (t *translator) meta(root, entry int32) {
 	if !ok {
 		object = none
 	}
-	outer := scope{prefix: "meta", object: name, sentObject: name, uid: none, time: none}
+	outer := &t.room.body
+	*outer = scope{prefix: "meta", object: name, sentObject: name, uid: none, time: none}
 	before := len(t.events)
 	rest := t.collect(root, object, entry)
 	outer.extras[1] = rest
 	if rest.large {
-		t.unknown(&outer, joinType("meta", name, ""), root)
+		t.unknown(outer, joinType("meta", name, ""), root)
 	}
 	if t.doc.nodes[entry].kind == kindArray {
 		for c := entry + 1; c < t.doc.nodes[entry].next; c = t.doc.nodes[c].next {
@@ -116,7 +117,7 @@ func (t *translator) meta(root, entry int32) {
 	}
 	if len(t.events) == before {
 		outer.extras = [2]*extras{}
-		t.unknown(&outer, joinType("meta", name, ""), root)
+		t.unknown(outer, joinType("meta", name, ""), root)
 	}
 }
 
@@ -137,7 +138,7 @@ func (t *translator) dialog360(root, event, data int32) {
 		t.unknown(sc, joinType("dialog360", field), root)
 	}
 	t.change(&change{
-		scope: sc, root: root, field: field, sentField: field, fieldNode: event, value: data, path: []int32{data - 1},
+		scope: sc, root: root, field: field, sentField: field, fieldNode: event, value: data, path: newPath(data - 1),
 		siblingsAt: none, whatsapp: sc.whatsapp,
 	})
 }
@@ -157,9 +158,9 @@ func (t *translator) threads(root, values int32) {
 	field := t.firstWord(values, "field")
 	name, _ := d.word(field)
 	value := d.get(values, "value")
-	c := &change{scope: sc, root: root, field: name, sentField: name, fieldNode: field, value: value, path: []int32{values - 1}}
+	c := &change{scope: sc, root: root, field: name, sentField: name, fieldNode: field, value: value, path: newPath(values - 1)}
 	if value != none {
-		c.path = append(c.path, value-1)
+		c.path = newPath(values-1, value-1)
 	}
 	c.siblings, c.siblingsAt = t.others(values, field, value), values
 	t.change(c)

@@ -10,11 +10,20 @@ type split struct {
 	items    []item
 	errors   bool // errors stand beside other items, so they are context
 	contacts int32
-	book     *book
+	book     book
 	form     *form // nil where raw is the change as it is
 	level    level // of all items but the first
 	lean     *form // form of theirs, where that is not everything
 	shared   [levelBare + 1]shared
+}
+
+// begin makes s the split of a change that has not been looked at, in the room of the one before.
+func (s *split) begin(c *change) {
+	before := *s
+	*s = split{change: c, inner: none, contacts: none, lists: before.lists[:0], items: before.items[:0], book: book{nodes: before.book.nodes[:0]}}
+	for l := range s.shared {
+		s.shared[l].context, s.shared[l].found = before.shared[l].context[:0], before.shared[l].found[:0]
+	}
 }
 
 // list is a list of items: an array, or the one item itself.
@@ -44,7 +53,8 @@ func (t *translator) newSplit(c *change) *split {
 	if t.doc.kind(c.value) != kindObject {
 		return nil
 	}
-	s := &split{change: c, inner: none, contacts: none}
+	s := &t.room.split
+	s.begin(c)
 	if c.field == "standby" {
 		if inner := t.doc.get(c.value, "standby"); t.doc.kind(inner) == kindObject {
 			s.inner = inner
@@ -52,8 +62,11 @@ func (t *translator) newSplit(c *change) *split {
 	}
 	var errors []list
 	t.eachKey(s.objects(), func(k int32, inner bool) {
+		if !t.hasItems(k + 1) {
+			return
+		}
 		key, ok := listOf(c.field, t.doc.text(k))
-		if !ok || !t.hasItems(k+1) || s.hasList(key, inner) {
+		if !ok || s.hasList(key, inner) {
 			return
 		}
 		if l := (list{key: key, node: k + 1, inner: inner}); key == "errors" {
@@ -111,8 +124,7 @@ func (s *split) hasList(key string, inner bool) bool {
 func (s *split) addItems(t *translator, i int) {
 	l := &s.lists[i]
 	word := itemWords[l.key].word
-	l.typ = s.change.typ(word)
-	l.route = t.schema.route(l.typ)
+	l.typ, l.route = t.changeType(s.change, word)
 	t.each(l.node, func(n int32) { s.items = append(s.items, item{list: i, node: n}) })
 }
 
@@ -124,7 +136,8 @@ func (s *split) prepare(t *translator) {
 		}
 	})
 	if s.contacts != none {
-		s.book = t.newBook(s.contacts, s.items, repeatFactor*len(t.doc.raw(s.change.root)))
+		t.each(s.contacts, func(c int32) { s.book.nodes = append(s.book.nodes, c) })
+		s.book.look(t, s.items, repeatFactor*len(t.doc.raw(s.change.root)))
 	}
 	if len(s.items) == 1 && len(s.change.others) == 0 {
 		return
@@ -203,8 +216,8 @@ func (s *split) event(t *translator, i int) {
 	if i > 0 {
 		p.level = s.level
 	}
-	if s.book != nil {
-		p.contacts = s.book.named[i]
+	if s.contacts != none {
+		p.contacts = s.book.of(i)
 	}
 	sh := s.share(t, p.level)
 	t.begin()
@@ -252,9 +265,9 @@ func (s *split) payload(t *translator, l *list, n int32) {
 }
 
 // pathTo are the keys from the root of raw to the value, or to what is inside it.
-func (s *split) pathTo(inner bool) []int32 {
+func (s *split) pathTo(inner bool) path {
 	if inner {
-		return []int32{s.change.path[0], s.inner - 1}
+		return newPath(s.change.path[0], s.inner-1)
 	}
 	return s.change.path
 }
@@ -311,10 +324,9 @@ func (s *split) share(t *translator, l level) *shared {
 			t.enc.paths.pop(mark)
 		}
 	}
-	*sh = shared{made: true, context: slices.Clone(t.enc.out), full: t.enc.paths.full}
-	if len(t.enc.paths.found) > 0 {
-		sh.found = slices.Clone(t.enc.paths.found)
-	}
+	sh.made, sh.full = true, t.enc.paths.full
+	sh.context = append(sh.context, t.enc.out...)
+	sh.found = append(sh.found, t.enc.paths.found...)
 	return sh
 }
 
@@ -333,8 +345,9 @@ func (s *split) isShared(t *translator, k int32, l level) bool {
 	if sc := s.change.scope; sc.prefix == "dialog360" && t.doc.isKey(k, "id") && string(t.doc.wordBytes(k+1)) == sc.entryID {
 		return false
 	}
-	if _, ok := listOf(s.change.field, t.doc.text(k)); ok && t.doc.kind(k+1) >= kindArray && !t.hasItems(k+1) {
-		return false
+	if t.doc.kind(k+1) >= kindArray && !t.hasItems(k+1) {
+		_, ok := listOf(s.change.field, t.doc.text(k))
+		return !ok
 	}
 	return true
 }

@@ -10,6 +10,7 @@
 // say where in it the events are (shapes.go, entry.go); lists of WhatsApp items are split (split.go), each with its own raw (rewrite.go).
 // A plan compiled from the descriptors of eventrelay.v1.Event (plan.go, routes.go) walks JSON and message side by side and writes the wire
 // format directly (fields.go, structs.go, wire.go). So a new field, enum word, alias or payload is a change of a .proto and of nothing here.
+// The memory for all that is used by one body after the other (reuse.go); events have their own.
 //
 // # What else holds
 //
@@ -54,64 +55,59 @@ type Event struct {
 
 // Translate makes the events of a body, in the order of the body and at least one. Any goroutine may call it.
 func Translate(n Notification) []Event {
-	doc, ok := parse(n.Body)
-	if !ok {
-		return []Event{Unknown(n)}
+	t := newTranslator(n)
+	if t.doc.parse(n.Body) {
+		t.body(0)
+	} else {
+		t.unread(n.Body)
 	}
-	t := newTranslator(n, doc)
-	t.body(0)
-	return t.events
+	return t.release()
 }
 
 // Unknown makes one event of the whole body without reading it: for a body that is no JSON, or that Translate cannot be trusted with.
 // Its id is a hash of the bytes. Any goroutine may call it.
 func Unknown(n Notification) Event {
-	t := newTranslator(n, &document{src: n.Body})
-	t.place(&scope{}, "", "bytes")
-	t.hash = append(t.hash, n.Body...)
-	t.finish(&draft{scope: &scope{}, typ: "unknown", id: t.id()}, n.Body)
-	return t.events[0]
+	t := newTranslator(n)
+	t.unread(n.Body)
+	return t.release()[0]
 }
 
 // repeatFactor is how many times over a body may be repeated in its events, by what its items share.
 const repeatFactor = 4
 
-// translator makes the events of one body. It belongs to one call.
+// translator makes the events of one body. It belongs to one call at a time.
 type translator struct {
 	schema     *schema
-	doc        *document
+	doc        *document // emptied and used again, as enc, canon and all scratch are
 	source     string
-	sourceName string
 	provider   eventrelayv1.Provider
 	receivedAt moment
 
 	enc        encoder
 	canon      canonizer
 	hash       []byte // scratch: what an id is made of
+	head       []byte // scratch: the fields before the context
 	raw        []byte // scratch: a raw that is not a part of the body
-	repeatable int    // how many more bytes of envelopes may be repeated
+	room       room
+	types      map[string]knownType // event types made before
+	repeatable int                  // how many more bytes of envelopes may be repeated
 
 	events []Event
 }
 
-func newTranslator(n Notification, doc *document) *translator {
-	at := n.ReceivedAt
-	t := &translator{
-		schema:     vocabulary(),
-		doc:        doc,
-		source:     n.Source,
-		sourceName: "sources/" + n.Source,
-		provider:   n.Provider,
-		receivedAt: moment{seconds: at.Unix(), nanos: int32(at.Nanosecond())},
-		enc:        encoder{doc: doc},
-		canon:      canonizer{doc: doc},
-		repeatable: repeatFactor * len(n.Body),
-	}
-	// Room for a message of some length, in one allocation; what outgrows its part moves away by itself.
-	room := make([]byte, 896)
-	t.enc.out, t.hash, t.enc.paths.at = room[:0:320], room[320:320:832], room[832:832:896]
-	t.canon.members = make([]canonMember, 0, 12)
-	return t
+// unread adds the event of a body that is not read. It needs no document.
+func (t *translator) unread(body []byte) {
+	t.begin()
+	t.place(&scope{}, "", "bytes")
+	t.hash = append(t.hash, body...)
+	t.finish(&draft{scope: &scope{}, typ: "unknown", id: t.id()}, body)
+}
+
+// room is where what is being read at the moment lies; there is one of each at a time.
+type room struct {
+	body, entry scope
+	change      change
+	split       split
 }
 
 // draft is an event before it is encoded. Its context, payload and unknown paths lie in the encoder, context first.
@@ -125,12 +121,6 @@ type draft struct {
 	occurredAt  moment
 	occurred    bool
 	contextEnd  int // where in the encoder's output the context ends and the payload begins
-}
-
-// route finds where the payload of the draft's type goes.
-func (t *translator) route(d *draft) *route {
-	d.route = t.schema.route(d.typ)
-	return d.route
 }
 
 // begin readies the encoder for another event.
@@ -154,7 +144,7 @@ func (t *translator) finish(d *draft, raw []byte) {
 		pathsSize += len(p.text) + 4
 	}
 	// 192 covers the id, and the tags, lengths and times of all fields; words are short.
-	rest := 192 + len(t.sourceName) + pathsSize + len(d.typ) + len(d.orderingKey) +
+	rest := 192 + len(sourcePrefix) + len(t.source) + pathsSize + len(d.typ) + len(d.orderingKey) +
 		len(d.scope.object) + len(d.field) + len(d.scope.entryID) + len(d.scope.providerEventID)
 	route := d.route
 	if rest+len(context)+len(payload) > maxHead {
@@ -163,8 +153,10 @@ func (t *translator) finish(d *draft, raw []byte) {
 	if rest+len(context) > maxHead {
 		context = nil
 	}
-	data := make([]byte, 0, rest+len(context)+len(payload)+len(raw)+16)
-	data = t.head(data, d)
+	t.head = t.appendHead(t.head[:0], d)
+	// 32 covers the tags and lengths of context, payload and raw. More would be kept with the event for nothing.
+	data := make([]byte, 0, len(t.head)+pathsSize+len(context)+len(payload)+len(raw)+32)
+	data = append(data, t.head...)
 	f := &t.schema.fields
 	if len(context) > 0 {
 		data = protowire.AppendBytes(append(data, f.context...), context)
@@ -191,11 +183,15 @@ func (t *translator) finish(d *draft, raw []byte) {
 	t.events = append(t.events, ev)
 }
 
-// head encodes the fields before the context.
-func (t *translator) head(data []byte, d *draft) []byte {
+// sourcePrefix makes of a source's id its resource name.
+const sourcePrefix = "sources/"
+
+// appendHead encodes the fields before the context.
+func (t *translator) appendHead(data []byte, d *draft) []byte {
 	f := &t.schema.fields
 	data = appendString(data, f.id, d.id)
-	data = appendString(data, f.source, t.sourceName)
+	data = protowire.AppendVarint(append(data, f.source...), uint64(len(sourcePrefix)+len(t.source)))
+	data = append(append(data, sourcePrefix...), t.source...)
 	if t.provider != 0 {
 		data = protowire.AppendVarint(append(data, f.provider...), uint64(t.provider))
 	}
