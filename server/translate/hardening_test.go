@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"runtime/debug"
 	"strings"
 	"testing"
 )
@@ -155,6 +156,25 @@ func TestAnyDepthIsTaken(t *testing.T) {
 			_, raw := total(translated(t, body))
 			if raw < len(body)/2 {
 				t.Errorf("raws of %d bytes from a body of %d", raw, len(body))
+			}
+		})
+	}
+}
+
+func TestNestingCostsNoStack(t *testing.T) {
+	// A stack that outgrows this ends the process, so the test is that it is still there.
+	defer debug.SetMaxStack(debug.SetMaxStack(4 << 20))
+	const n = 1_000_000
+	for name, body := range map[string]string{
+		"arrays":  strings.Repeat("[", n) + strings.Repeat("]", n),
+		"objects": strings.Repeat(`{"m":`, n) + "1" + strings.Repeat("}", n),
+		"both":    changed("page", "mood", strings.Repeat(`{"m":[`, n)+"1"+strings.Repeat("]}", n)),
+		"no end":  strings.Repeat(`[{"m":`, n),
+		"an item": changed(whatsappObject, "messages", `{"messages":[{"id":"1","x":`+strings.Repeat("[", n)+strings.Repeat("]", n)+`},{"from":"1"}]}`),
+	} {
+		t.Run(name, func(t *testing.T) {
+			if len(Translate(notify([]byte(body)))) == 0 {
+				t.Error("no event")
 			}
 		})
 	}

@@ -57,7 +57,7 @@ func (d *document) parse(src []byte) bool {
 	return ok && skipSpace(src, i) == len(src)
 }
 
-// value reads the value at i: a scalar whole, of an array or object what opens it and, where it holds none, what closes it.
+// value reads the value at i: a scalar whole, of an array or object only what opens it. What is inside follows.
 func (d *document) value(i int, parent *int32) (int, bool) {
 	if i >= len(d.src) {
 		return i, false
@@ -67,18 +67,10 @@ func (d *document) value(i int, parent *int32) (int, bool) {
 		return d.str(i)
 	case c == '{':
 		d.open(i, kindObject, parent)
-		i = skipSpace(d.src, i+1)
-		if i < len(d.src) && d.src[i] == '}' {
-			return d.shut(i, parent), true
-		}
-		return d.member(i, parent)
+		return i + 1, true
 	case c == '[':
 		d.open(i, kindArray, parent)
-		i = skipSpace(d.src, i+1)
-		if i < len(d.src) && d.src[i] == ']' {
-			return d.shut(i, parent), true
-		}
-		return d.value(i, parent)
+		return i + 1, true
 	case c == '-' || c-'0' <= 9:
 		end, ok := scanNumber(d.src, i)
 		d.leaf(i, end, kindNumber, 0)
@@ -93,21 +85,25 @@ func (d *document) value(i int, parent *int32) (int, bool) {
 	return i, false
 }
 
-// follow reads what stands behind a value inside an array or object: a comma with the next value, or the end.
+// follow reads what stands next inside an array or object: the end or a value, with a comma before it unless it is the first.
 func (d *document) follow(i int, parent *int32) (int, bool) {
 	if i >= len(d.src) {
 		return i, false
 	}
-	inObject := d.nodes[*parent].kind == kindObject
+	inObject, isFirst := d.nodes[*parent].kind == kindObject, int(*parent) == len(d.nodes)-1
 	switch c := d.src[i]; {
-	case c == ',' && inObject:
-		return d.member(skipSpace(d.src, i+1), parent)
-	case c == ',':
-		return d.value(skipSpace(d.src, i+1), parent)
 	case c == '}' && inObject, c == ']' && !inObject:
 		return d.shut(i, parent), true
+	case isFirst:
+	case c == ',':
+		i = skipSpace(d.src, i+1)
+	default:
+		return i, false
 	}
-	return i, false
+	if inObject {
+		return d.member(i, parent)
+	}
+	return d.value(i, parent)
 }
 
 // member reads a key, its colon and what begins its value.
