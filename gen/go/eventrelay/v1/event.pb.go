@@ -1558,7 +1558,7 @@ var File_eventrelay_v1_event_proto protoreflect.FileDescriptor
 
 const file_eventrelay_v1_event_proto_rawDesc = "" +
 	"\n" +
-	"\x19eventrelay/v1/event.proto\x12\reventrelay.v1\x1a#dialog360/webhooks/v1/account.proto\x1a#dialog360/webhooks/v1/channel.proto\x1a\"dialog360/webhooks/v1/client.proto\x1a)dialog360/webhooks/v1/waba_template.proto\x1a#eventrelay/mapping/v1/mapping.proto\x1a\x1ceventrelay/v1/provider.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"meta/webhooks/v1/application.proto\x1a meta/webhooks/v1/instagram.proto\x1a meta/webhooks/v1/messaging.proto\x1a\x1bmeta/webhooks/v1/page.proto\x1a\x1emeta/webhooks/v1/payment.proto\x1a!meta/webhooks/v1/permission.proto\x1a\x1emeta/webhooks/v1/threads.proto\x1a\x1bmeta/webhooks/v1/user.proto\x1a(whatsapp/webhooks/v1/account_alert.proto\x1a0whatsapp/webhooks/v1/account_review_update.proto\x1a2whatsapp/webhooks/v1/account_settings_update.proto\x1a)whatsapp/webhooks/v1/account_update.proto\x1a*whatsapp/webhooks/v1/automatic_event.proto\x1a#whatsapp/webhooks/v1/business.proto\x1a\x1fwhatsapp/webhooks/v1/call.proto\x1a\"whatsapp/webhooks/v1/contact.proto\x1a'whatsapp/webhooks/v1/contact_sync.proto\x1a whatsapp/webhooks/v1/error.proto\x1a\x1fwhatsapp/webhooks/v1/flow.proto\x1a'whatsapp/webhooks/v1/group_update.proto\x1a\"whatsapp/webhooks/v1/history.proto\x1a\"whatsapp/webhooks/v1/message.proto\x1a+whatsapp/webhooks/v1/message_template.proto\x1a-whatsapp/webhooks/v1/messaging_handover.proto\x1a#whatsapp/webhooks/v1/metadata.proto\x1a+whatsapp/webhooks/v1/partner_solution.proto\x1a0whatsapp/webhooks/v1/payment_configuration.proto\x1a'whatsapp/webhooks/v1/phone_number.proto\x1a!whatsapp/webhooks/v1/status.proto\x1a,whatsapp/webhooks/v1/template_category.proto\x1a)whatsapp/webhooks/v1/tracking_event.proto\x1a\x1fwhatsapp/webhooks/v1/user.proto\x1a&whatsapp/webhooks/v1/user_action.proto\"\xe6R\n" +
+	"\x19eventrelay/v1/event.proto\x12\reventrelay.v1\x1a#dialog360/webhooks/v1/account.proto\x1a#dialog360/webhooks/v1/channel.proto\x1a\"dialog360/webhooks/v1/client.proto\x1a)dialog360/webhooks/v1/waba_template.proto\x1a#eventrelay/mapping/v1/mapping.proto\x1a\x1ceventrelay/v1/provider.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"meta/webhooks/v1/application.proto\x1a meta/webhooks/v1/instagram.proto\x1a meta/webhooks/v1/messaging.proto\x1a\x1bmeta/webhooks/v1/page.proto\x1a\x1emeta/webhooks/v1/payment.proto\x1a!meta/webhooks/v1/permission.proto\x1a\x1emeta/webhooks/v1/threads.proto\x1a\x1bmeta/webhooks/v1/user.proto\x1a(whatsapp/webhooks/v1/account_alert.proto\x1a0whatsapp/webhooks/v1/account_review_update.proto\x1a2whatsapp/webhooks/v1/account_settings_update.proto\x1a)whatsapp/webhooks/v1/account_update.proto\x1a*whatsapp/webhooks/v1/automatic_event.proto\x1a#whatsapp/webhooks/v1/business.proto\x1a\x1fwhatsapp/webhooks/v1/call.proto\x1a\"whatsapp/webhooks/v1/contact.proto\x1a'whatsapp/webhooks/v1/contact_sync.proto\x1a whatsapp/webhooks/v1/error.proto\x1a\x1fwhatsapp/webhooks/v1/flow.proto\x1a'whatsapp/webhooks/v1/group_update.proto\x1a\"whatsapp/webhooks/v1/history.proto\x1a\"whatsapp/webhooks/v1/message.proto\x1a+whatsapp/webhooks/v1/message_template.proto\x1a-whatsapp/webhooks/v1/messaging_handover.proto\x1a#whatsapp/webhooks/v1/metadata.proto\x1a+whatsapp/webhooks/v1/partner_solution.proto\x1a0whatsapp/webhooks/v1/payment_configuration.proto\x1a'whatsapp/webhooks/v1/phone_number.proto\x1a!whatsapp/webhooks/v1/status.proto\x1a,whatsapp/webhooks/v1/template_category.proto\x1a)whatsapp/webhooks/v1/tracking_event.proto\x1a\x1fwhatsapp/webhooks/v1/user.proto\x1a&whatsapp/webhooks/v1/user_action.proto\"\xfaR\n" +
 	"\x05Event\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06cursor\x18\x02 \x01(\tR\x06cursor\x12\x1a\n" +
@@ -1567,19 +1567,19 @@ const file_eventrelay_v1_event_proto_rawDesc = "" +
 	"\bprovider\x18\x05 \x01(\x0e2\x17.eventrelay.v1.ProviderR\bprovider\x12\x12\n" +
 	"\x04type\x18\x06 \x01(\tR\x04type\x12\x16\n" +
 	"\x06object\x18\a \x01(\tR\x06object\x12\x14\n" +
-	"\x05field\x18\b \x01(\tR\x05field\x12\x19\n" +
-	"\bentry_id\x18\t \x01(\tR\aentryId\x12!\n" +
+	"\x05field\x18\b \x01(\tR\x05field\x12\x1e\n" +
+	"\bentry_id\x18\t \x01(\tB\x03\x80\x01\x01R\aentryId\x12&\n" +
 	"\fordering_key\x18\n" +
-	" \x01(\tR\vorderingKey\x12*\n" +
+	" \x01(\tB\x03\x80\x01\x01R\vorderingKey\x12*\n" +
 	"\x11provider_event_id\x18\v \x01(\tR\x0fproviderEventId\x12;\n" +
 	"\voccurred_at\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"occurredAt\x12;\n" +
 	"\vreceived_at\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"receivedAt\x12\x12\n" +
 	"\x04test\x18\x0e \x01(\bR\x04test\x125\n" +
-	"\acontext\x18\x0f \x01(\v2\x1b.eventrelay.v1.EventContextR\acontext\x12%\n" +
-	"\x0eunknown_fields\x18\x10 \x03(\tR\runknownFields\x12\x10\n" +
-	"\x03raw\x18\x11 \x01(\fR\x03raw\x12\x1f\n" +
+	"\acontext\x18\x0f \x01(\v2\x1b.eventrelay.v1.EventContextR\acontext\x12*\n" +
+	"\x0eunknown_fields\x18\x10 \x03(\tB\x03\x80\x01\x01R\runknownFields\x12\x15\n" +
+	"\x03raw\x18\x11 \x01(\fB\x03\x80\x01\x01R\x03raw\x12\x1f\n" +
 	"\vraw_omitted\x18\x12 \x01(\bR\n" +
 	"rawOmitted\x129\n" +
 	"\aunknown\x18\x1e \x01(\v2\x1d.eventrelay.v1.UnknownPayloadH\x00R\aunknown\x12~\n" +
@@ -1651,19 +1651,19 @@ const file_eventrelay_v1_event_proto_rawDesc = "" +
 	"\x13account_restriction\x18j \x01(\v2).dialog360.webhooks.v1.AccountRestrictionB!\xca\xf3\x18\x1ddialog360.account_restrictionH\x00R\x12accountRestriction\x12\x9f\x01\n" +
 	"\x1cwaba_template_status_changed\x18k \x01(\v20.dialog360.webhooks.v1.WabaTemplateStatusChangedB*\xca\xf3\x18&dialog360.waba_template_status_changedH\x00R\x19wabaTemplateStatusChanged\x12\xa7\x01\n" +
 	"\x1ewaba_template_category_changed\x18l \x01(\v22.dialog360.webhooks.v1.WabaTemplateCategoryChangedB,\xca\xf3\x18(dialog360.waba_template_category_changedH\x00R\x1bwabaTemplateCategoryChangedB\t\n" +
-	"\apayload\"\xa2\x03\n" +
+	"\apayload\"\xb1\x03\n" +
 	"\fEventContext\x120\n" +
 	"\x11messaging_product\x18\x01 \x01(\tH\x00R\x10messagingProduct\x88\x01\x01\x12:\n" +
 	"\bmetadata\x18\x02 \x01(\v2\x1e.whatsapp.webhooks.v1.MetadataR\bmetadata\x129\n" +
-	"\bcontacts\x18\x03 \x03(\v2\x1d.whatsapp.webhooks.v1.ContactR\bcontacts\x12\x15\n" +
-	"\x03uid\x18\x04 \x01(\tH\x01R\x03uid\x88\x01\x01\x12J\n" +
-	"\x14conversation_context\x18\x05 \x01(\v2\x17.google.protobuf.StructR\x13conversationContext\x123\n" +
-	"\x06errors\x18\x06 \x03(\v2\x1b.whatsapp.webhooks.v1.ErrorR\x06errors\x123\n" +
-	"\benvelope\x18\a \x01(\v2\x17.google.protobuf.StructR\benvelopeB\x14\n" +
+	"\bcontacts\x18\x03 \x03(\v2\x1d.whatsapp.webhooks.v1.ContactR\bcontacts\x12\x1a\n" +
+	"\x03uid\x18\x04 \x01(\tB\x03\x80\x01\x01H\x01R\x03uid\x88\x01\x01\x12O\n" +
+	"\x14conversation_context\x18\x05 \x01(\v2\x17.google.protobuf.StructB\x03\x80\x01\x01R\x13conversationContext\x123\n" +
+	"\x06errors\x18\x06 \x03(\v2\x1b.whatsapp.webhooks.v1.ErrorR\x06errors\x128\n" +
+	"\benvelope\x18\a \x01(\v2\x17.google.protobuf.StructB\x03\x80\x01\x01R\benvelopeB\x14\n" +
 	"\x12_messaging_productB\x06\n" +
-	"\x04_uid\"=\n" +
-	"\x0eUnknownPayload\x12+\n" +
-	"\x04json\x18\x01 \x01(\v2\x17.google.protobuf.StructR\x04jsonB\xa2\x01\n" +
+	"\x04_uid\"B\n" +
+	"\x0eUnknownPayload\x120\n" +
+	"\x04json\x18\x01 \x01(\v2\x17.google.protobuf.StructB\x03\x80\x01\x01R\x04jsonB\xa2\x01\n" +
 	"\x11com.eventrelay.v1B\n" +
 	"EventProtoP\x01Z,eventrelay/gen/go/eventrelay/v1;eventrelayv1\xa2\x02\x03EXX\xaa\x02\rEventrelay.V1\xca\x02\rEventrelay\\V1\xe2\x02\x19Eventrelay\\V1\\GPBMetadata\xea\x02\x0eEventrelay::V1b\x06proto3"
 

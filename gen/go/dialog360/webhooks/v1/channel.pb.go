@@ -1726,7 +1726,7 @@ var File_dialog360_webhooks_v1_channel_proto protoreflect.FileDescriptor
 
 const file_dialog360_webhooks_v1_channel_proto_rawDesc = "" +
 	"\n" +
-	"#dialog360/webhooks/v1/channel.proto\x12\x15dialog360.webhooks.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdc\x0e\n" +
+	"#dialog360/webhooks/v1/channel.proto\x12\x15dialog360.webhooks.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe6\x0e\n" +
 	"\aChannel\x12\x13\n" +
 	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x88\x01\x01\x12 \n" +
 	"\tclient_id\x18\x02 \x01(\tH\x01R\bclientId\x88\x01\x01\x12E\n" +
@@ -1764,10 +1764,10 @@ const file_dialog360_webhooks_v1_channel_proto_rawDesc = "" +
 	"\vmeta_status\x18\x19 \x01(\tH\rR\n" +
 	"metaStatus\x88\x01\x01\x12E\n" +
 	"\fprofile_info\x18\x1a \x01(\v2\".dialog360.webhooks.v1.ProfileInfoR\vprofileInfo\x128\n" +
-	"\aproject\x18\x1b \x01(\v2\x1e.dialog360.webhooks.v1.ProjectR\aproject\x12&\n" +
-	"\fphone_number\x18\x1c \x01(\tH\x0eR\vphoneNumber\x88\x01\x01\x12\"\n" +
+	"\aproject\x18\x1b \x01(\v2\x1e.dialog360.webhooks.v1.ProjectR\aproject\x12+\n" +
+	"\fphone_number\x18\x1c \x01(\tB\x03\x80\x01\x01H\x0eR\vphoneNumber\x88\x01\x01\x12'\n" +
 	"\n" +
-	"phone_name\x18\x1d \x01(\tH\x0fR\tphoneName\x88\x01\x01\x12R\n" +
+	"phone_name\x18\x1d \x01(\tB\x03\x80\x01\x01H\x0fR\tphoneName\x88\x01\x01\x12R\n" +
 	"\x11fb_account_status\x18\x1e \x01(\x0e2&.dialog360.webhooks.v1.FbAccountStatusR\x0ffbAccountStatus\x12D\n" +
 	"\x1ccurrent_quality_update_event\x18\x1f \x01(\tH\x10R\x19currentQualityUpdateEvent\x88\x01\x01B\x05\n" +
 	"\x03_idB\f\n" +
@@ -1789,15 +1789,15 @@ const file_dialog360_webhooks_v1_channel_proto_rawDesc = "" +
 	"\f_meta_statusB\x0f\n" +
 	"\r_phone_numberB\r\n" +
 	"\v_phone_nameB\x1f\n" +
-	"\x1d_current_quality_update_event\"\xc1\x06\n" +
+	"\x1d_current_quality_update_event\"\xcb\x06\n" +
 	"\x06Client\x12\x13\n" +
 	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x88\x01\x01\x12\x1c\n" +
-	"\x04name\x18\x02 \x01(\tB\x03\x80\x01\x01H\x01R\x04name\x88\x01\x01\x12,\n" +
-	"\x0fpartner_payload\x18\x03 \x01(\tH\x02R\x0epartnerPayload\x88\x01\x01\x12E\n" +
+	"\x04name\x18\x02 \x01(\tB\x03\x80\x01\x01H\x01R\x04name\x88\x01\x01\x121\n" +
+	"\x0fpartner_payload\x18\x03 \x01(\tB\x03\x80\x01\x01H\x02R\x0epartnerPayload\x88\x01\x01\x12E\n" +
 	"\fcontact_info\x18\x04 \x01(\v2\".dialog360.webhooks.v1.ContactInfoR\vcontactInfo\x12;\n" +
 	"\x06status\x18\x05 \x01(\x0e2#.dialog360.webhooks.v1.ClientStatusR\x06status\x12&\n" +
-	"\fmax_channels\x18\x06 \x01(\x05H\x03R\vmaxChannels\x88\x01\x01\x12'\n" +
-	"\forganisation\x18\a \x01(\tH\x04R\forganisation\x88\x01\x01\x12B\n" +
+	"\fmax_channels\x18\x06 \x01(\x05H\x03R\vmaxChannels\x88\x01\x01\x12,\n" +
+	"\forganisation\x18\a \x01(\tB\x03\x80\x01\x01H\x04R\forganisation\x88\x01\x01\x12B\n" +
 	"\tmeta_info\x18\b \x01(\v2%.dialog360.webhooks.v1.ClientMetaInfoR\bmetaInfo\x12E\n" +
 	"\fcontact_user\x18\t \x01(\v2\".dialog360.webhooks.v1.ContactUserR\vcontactUser\x129\n" +
 	"\n" +
@@ -1817,13 +1817,13 @@ const file_dialog360_webhooks_v1_channel_proto_rawDesc = "" +
 	"\x10_partner_payloadB\x0f\n" +
 	"\r_max_channelsB\x0f\n" +
 	"\r_organisationB\r\n" +
-	"\v_suspicious\"\xa9\x02\n" +
+	"\v_suspicious\"\xb8\x02\n" +
 	"\x0eClientMetaInfo\x120\n" +
 	"\x11business_vertical\x18\x01 \x01(\tH\x00R\x10businessVertical\x88\x01\x01\x12\x1f\n" +
-	"\btimezone\x18\x02 \x01(\tH\x01R\btimezone\x88\x01\x01\x12\x19\n" +
-	"\x05about\x18\x03 \x01(\tH\x02R\x05about\x88\x01\x01\x126\n" +
-	"\x14business_description\x18\x04 \x01(\tH\x03R\x13businessDescription\x88\x01\x01\x12\x1e\n" +
-	"\buse_case\x18\x05 \x01(\tH\x04R\auseCase\x88\x01\x01B\x14\n" +
+	"\btimezone\x18\x02 \x01(\tH\x01R\btimezone\x88\x01\x01\x12\x1e\n" +
+	"\x05about\x18\x03 \x01(\tB\x03\x80\x01\x01H\x02R\x05about\x88\x01\x01\x12;\n" +
+	"\x14business_description\x18\x04 \x01(\tB\x03\x80\x01\x01H\x03R\x13businessDescription\x88\x01\x01\x12#\n" +
+	"\buse_case\x18\x05 \x01(\tB\x03\x80\x01\x01H\x04R\auseCase\x88\x01\x01B\x14\n" +
 	"\x12_business_verticalB\v\n" +
 	"\t_timezoneB\b\n" +
 	"\x06_aboutB\x17\n" +
@@ -1835,26 +1835,26 @@ const file_dialog360_webhooks_v1_channel_proto_rawDesc = "" +
 	"\x04name\x18\x03 \x01(\tB\x03\x80\x01\x01H\x02R\x04name\x88\x01\x01B\b\n" +
 	"\x06_phoneB\b\n" +
 	"\x06_emailB\a\n" +
-	"\x05_name\"k\n" +
+	"\x05_name\"p\n" +
 	"\n" +
-	"ClientUser\x12\x1c\n" +
-	"\auser_id\x18\x01 \x01(\tH\x00R\x06userId\x88\x01\x01\x12%\n" +
+	"ClientUser\x12!\n" +
+	"\auser_id\x18\x01 \x01(\tB\x03\x80\x01\x01H\x00R\x06userId\x88\x01\x01\x12%\n" +
 	"\tuser_name\x18\x02 \x01(\tB\x03\x80\x01\x01H\x01R\buserName\x88\x01\x01B\n" +
 	"\n" +
 	"\b_user_idB\f\n" +
 	"\n" +
-	"_user_name\"\xb9\x03\n" +
+	"_user_name\"\xc8\x03\n" +
 	"\vContactInfo\x12\x1e\n" +
 	"\x05email\x18\x01 \x01(\tB\x03\x80\x01\x01H\x00R\x05email\x88\x01\x01\x12%\n" +
 	"\tfull_name\x18\x02 \x01(\tB\x03\x80\x01\x01H\x01R\bfullName\x88\x01\x01\x12\x1e\n" +
-	"\x05phone\x18\x03 \x01(\tB\x03\x80\x01\x01H\x02R\x05phone\x88\x01\x01\x12\x1d\n" +
-	"\acountry\x18\x04 \x01(\tH\x03R\acountry\x88\x01\x01\x12\x1f\n" +
-	"\blanguage\x18\x05 \x01(\tH\x04R\blanguage\x88\x01\x01\x12\x1c\n" +
+	"\x05phone\x18\x03 \x01(\tB\x03\x80\x01\x01H\x02R\x05phone\x88\x01\x01\x12\"\n" +
+	"\acountry\x18\x04 \x01(\tB\x03\x80\x01\x01H\x03R\acountry\x88\x01\x01\x12$\n" +
+	"\blanguage\x18\x05 \x01(\tB\x03\x80\x01\x01H\x04R\blanguage\x88\x01\x01\x12\x1c\n" +
 	"\x04city\x18\x06 \x01(\tB\x03\x80\x01\x01H\x05R\x04city\x88\x01\x01\x12)\n" +
 	"\vstreet_name\x18\a \x01(\tB\x03\x80\x01\x01H\x06R\n" +
 	"streetName\x88\x01\x01\x12#\n" +
-	"\bzip_code\x18\b \x01(\tB\x03\x80\x01\x01H\aR\azipCode\x88\x01\x01\x12$\n" +
-	"\vwebpage_url\x18\t \x01(\tH\bR\n" +
+	"\bzip_code\x18\b \x01(\tB\x03\x80\x01\x01H\aR\azipCode\x88\x01\x01\x12)\n" +
+	"\vwebpage_url\x18\t \x01(\tB\x03\x80\x01\x01H\bR\n" +
 	"webpageUrl\x88\x01\x01B\b\n" +
 	"\x06_emailB\f\n" +
 	"\n" +
@@ -1866,11 +1866,11 @@ const file_dialog360_webhooks_v1_channel_proto_rawDesc = "" +
 	"\x05_cityB\x0e\n" +
 	"\f_street_nameB\v\n" +
 	"\t_zip_codeB\x0e\n" +
-	"\f_webpage_url\"\xff\x05\n" +
-	"\tSetupInfo\x12&\n" +
-	"\fphone_number\x18\x01 \x01(\tH\x00R\vphoneNumber\x88\x01\x01\x12\"\n" +
+	"\f_webpage_url\"\x8e\x06\n" +
+	"\tSetupInfo\x12+\n" +
+	"\fphone_number\x18\x01 \x01(\tB\x03\x80\x01\x01H\x00R\vphoneNumber\x88\x01\x01\x12'\n" +
 	"\n" +
-	"phone_name\x18\x02 \x01(\tH\x01R\tphoneName\x88\x01\x01\x12!\n" +
+	"phone_name\x18\x02 \x01(\tB\x03\x80\x01\x01H\x01R\tphoneName\x88\x01\x01\x12!\n" +
 	"\n" +
 	"was_in_use\x18\x03 \x01(\bH\x02R\bwasInUse\x88\x01\x01\x12\x15\n" +
 	"\x03ivr\x18\x04 \x01(\bH\x03R\x03ivr\x88\x01\x01\x124\n" +
@@ -1878,9 +1878,9 @@ const file_dialog360_webhooks_v1_channel_proto_rawDesc = "" +
 	"\vcertificate\x18\x06 \x01(\tB\x03\x80\x01\x01H\x05R\vcertificate\x88\x01\x01\x12+\n" +
 	"\x0fnew_name_status\x18\a \x01(\tH\x06R\rnewNameStatus\x88\x01\x01\x12.\n" +
 	"\x10default_language\x18\b \x01(\tH\aR\x0fdefaultLanguage\x88\x01\x01\x127\n" +
-	"\x15has_integration_layer\x18\t \x01(\bH\bR\x13hasIntegrationLayer\x88\x01\x01\x12\x19\n" +
+	"\x15has_integration_layer\x18\t \x01(\bH\bR\x13hasIntegrationLayer\x88\x01\x01\x12\x1e\n" +
 	"\x05error\x18\n" +
-	" \x01(\tH\tR\x05error\x88\x01\x01\x122\n" +
+	" \x01(\tB\x03\x80\x01\x01H\tR\x05error\x88\x01\x01\x122\n" +
 	"\x12configuration_type\x18\v \x01(\tH\n" +
 	"R\x11configurationType\x88\x01\x01\x12\x1b\n" +
 	"\x06region\x18\f \x01(\tH\vR\x06region\x88\x01\x01\x12(\n" +
@@ -1912,10 +1912,10 @@ const file_dialog360_webhooks_v1_channel_proto_rawDesc = "" +
 	"\n" +
 	"_namespaceB\x11\n" +
 	"\x0f_fb_business_idB\t\n" +
-	"\a_status\"\xb9\x01\n" +
+	"\a_status\"\xbe\x01\n" +
 	"\x16OnBehalfOfBusinessInfo\x12\x13\n" +
-	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x88\x01\x01\x12\x17\n" +
-	"\x04name\x18\x02 \x01(\tH\x01R\x04name\x88\x01\x01\x12?\n" +
+	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x88\x01\x01\x12\x1c\n" +
+	"\x04name\x18\x02 \x01(\tB\x03\x80\x01\x01H\x01R\x04name\x88\x01\x01\x12?\n" +
 	"\x06status\x18\x03 \x01(\x0e2'.dialog360.webhooks.v1.OnBehalfOfStatusR\x06status\x12\x17\n" +
 	"\x04type\x18\x04 \x01(\tH\x02R\x04type\x88\x01\x01B\x05\n" +
 	"\x03_idB\a\n" +
@@ -1928,20 +1928,20 @@ const file_dialog360_webhooks_v1_channel_proto_rawDesc = "" +
 	"\n" +
 	"\b_enabledB\t\n" +
 	"\a_app_idB\b\n" +
-	"\x06_state\"\x95\x02\n" +
-	"\vProfileInfo\x12\"\n" +
+	"\x06_state\"\xa4\x02\n" +
+	"\vProfileInfo\x12'\n" +
 	"\n" +
-	"about_text\x18\x01 \x01(\tH\x00R\taboutText\x88\x01\x01\x120\n" +
-	"\x11business_vertical\x18\x02 \x01(\tH\x01R\x10businessVertical\x88\x01\x01\x126\n" +
-	"\x14business_description\x18\x03 \x01(\tH\x02R\x13businessDescription\x88\x01\x01\x12(\n" +
-	"\rcontact_email\x18\x04 \x01(\tH\x03R\fcontactEmail\x88\x01\x01B\r\n" +
+	"about_text\x18\x01 \x01(\tB\x03\x80\x01\x01H\x00R\taboutText\x88\x01\x01\x120\n" +
+	"\x11business_vertical\x18\x02 \x01(\tH\x01R\x10businessVertical\x88\x01\x01\x12;\n" +
+	"\x14business_description\x18\x03 \x01(\tB\x03\x80\x01\x01H\x02R\x13businessDescription\x88\x01\x01\x12-\n" +
+	"\rcontact_email\x18\x04 \x01(\tB\x03\x80\x01\x01H\x03R\fcontactEmail\x88\x01\x01B\r\n" +
 	"\v_about_textB\x14\n" +
 	"\x12_business_verticalB\x17\n" +
 	"\x15_business_descriptionB\x10\n" +
-	"\x0e_contact_email\"\xa8\x01\n" +
+	"\x0e_contact_email\"\xad\x01\n" +
 	"\aProject\x12\x13\n" +
-	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x88\x01\x01\x12\x17\n" +
-	"\x04name\x18\x02 \x01(\tH\x01R\x04name\x88\x01\x01\x12(\n" +
+	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x88\x01\x01\x12\x1c\n" +
+	"\x04name\x18\x02 \x01(\tB\x03\x80\x01\x01H\x01R\x04name\x88\x01\x01\x12(\n" +
 	"\rlicense_model\x18\x03 \x01(\tH\x02R\flicenseModel\x88\x01\x01\x12\x19\n" +
 	"\x05inbox\x18\x04 \x01(\bH\x03R\x05inbox\x88\x01\x01B\x05\n" +
 	"\x03_idB\a\n" +

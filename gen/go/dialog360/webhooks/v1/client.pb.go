@@ -111,13 +111,13 @@ var File_dialog360_webhooks_v1_client_proto protoreflect.FileDescriptor
 
 const file_dialog360_webhooks_v1_client_proto_rawDesc = "" +
 	"\n" +
-	"\"dialog360/webhooks/v1/client.proto\x12\x15dialog360.webhooks.v1\x1a#dialog360/webhooks/v1/channel.proto\"\x92\x02\n" +
+	"\"dialog360/webhooks/v1/client.proto\x12\x15dialog360.webhooks.v1\x1a#dialog360/webhooks/v1/channel.proto\"\x97\x02\n" +
 	"\rClientCreated\x125\n" +
 	"\x06client\x18\x01 \x01(\v2\x1d.dialog360.webhooks.v1.ClientR\x06client\x12\x13\n" +
 	"\x02id\x18\x02 \x01(\tH\x00R\x02id\x88\x01\x01\x12\x1c\n" +
 	"\x04name\x18\x03 \x01(\tB\x03\x80\x01\x01H\x01R\x04name\x88\x01\x01\x12E\n" +
-	"\fcontact_info\x18\x04 \x01(\v2\".dialog360.webhooks.v1.ContactInfoR\vcontactInfo\x12,\n" +
-	"\x0fpartner_payload\x18\x05 \x01(\tH\x02R\x0epartnerPayload\x88\x01\x01B\x05\n" +
+	"\fcontact_info\x18\x04 \x01(\v2\".dialog360.webhooks.v1.ContactInfoR\vcontactInfo\x121\n" +
+	"\x0fpartner_payload\x18\x05 \x01(\tB\x03\x80\x01\x01H\x02R\x0epartnerPayload\x88\x01\x01B\x05\n" +
 	"\x03_idB\a\n" +
 	"\x05_nameB\x12\n" +
 	"\x10_partner_payloadB\xd2\x01\n" +

@@ -2953,7 +2953,7 @@ var File_meta_webhooks_v1_messaging_proto protoreflect.FileDescriptor
 
 const file_meta_webhooks_v1_messaging_proto_rawDesc = "" +
 	"\n" +
-	" meta/webhooks/v1/messaging.proto\x12\x10meta.webhooks.v1\x1a#eventrelay/mapping/v1/mapping.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a+meta/webhooks/v1/messaging_attachment.proto\x1a)meta/webhooks/v1/messaging_commerce.proto\"\xaa\x10\n" +
+	" meta/webhooks/v1/messaging.proto\x12\x10meta.webhooks.v1\x1a#eventrelay/mapping/v1/mapping.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a+meta/webhooks/v1/messaging_attachment.proto\x1a)meta/webhooks/v1/messaging_commerce.proto\"\xaf\x10\n" +
 	"\tMessaging\x128\n" +
 	"\x06sender\x18\x01 \x01(\v2 .meta.webhooks.v1.MessagingPartyR\x06sender\x12>\n" +
 	"\trecipient\x18\x02 \x01(\v2 .meta.webhooks.v1.MessagingPartyR\trecipient\x128\n" +
@@ -2971,8 +2971,8 @@ const file_meta_webhooks_v1_messaging_proto_rawDesc = "" +
 	"\x12policy_enforcement\x18\r \x01(\v2,.meta.webhooks.v1.MessagingPolicyEnforcementB\x16\xd2\xf3\x18\x12policy-enforcementR\x11policyEnforcement\x12X\n" +
 	"\x13pass_thread_control\x18\x0e \x01(\v2(.meta.webhooks.v1.MessagingThreadControlR\x11passThreadControl\x12X\n" +
 	"\x13take_thread_control\x18\x0f \x01(\v2(.meta.webhooks.v1.MessagingThreadControlR\x11takeThreadControl\x12^\n" +
-	"\x16request_thread_control\x18\x10 \x01(\v2(.meta.webhooks.v1.MessagingThreadControlR\x14requestThreadControl\x124\n" +
-	"\tapp_roles\x18\x11 \x01(\v2\x17.google.protobuf.StructR\bappRoles\x12<\n" +
+	"\x16request_thread_control\x18\x10 \x01(\v2(.meta.webhooks.v1.MessagingThreadControlR\x14requestThreadControl\x129\n" +
+	"\tapp_roles\x18\x11 \x01(\v2\x17.google.protobuf.StructB\x03\x80\x01\x01R\bappRoles\x12<\n" +
 	"\apayment\x18\x12 \x01(\v2\".meta.webhooks.v1.MessagingPaymentR\apayment\x12R\n" +
 	"\x0fcheckout_update\x18\x13 \x01(\v2).meta.webhooks.v1.MessagingCheckoutUpdateR\x0echeckoutUpdate\x12I\n" +
 	"\fpre_checkout\x18\x14 \x01(\v2&.meta.webhooks.v1.MessagingPreCheckoutR\vpreCheckout\x12@\n" +
@@ -2989,10 +2989,10 @@ const file_meta_webhooks_v1_messaging_proto_rawDesc = "" +
 	"\n" +
 	"\b_is_echoB\n" +
 	"\n" +
-	"\b_is_self\"\xb8\x02\n" +
-	"\x0eMessagingParty\x12\x13\n" +
-	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x88\x01\x01\x12\x1e\n" +
-	"\buser_ref\x18\x02 \x01(\tH\x01R\auserRef\x88\x01\x01\x12B\n" +
+	"\b_is_self\"\xc2\x02\n" +
+	"\x0eMessagingParty\x12\x18\n" +
+	"\x02id\x18\x01 \x01(\tB\x03\x80\x01\x01H\x00R\x02id\x88\x01\x01\x12#\n" +
+	"\buser_ref\x18\x02 \x01(\tB\x03\x80\x01\x01H\x01R\auserRef\x88\x01\x01\x12B\n" +
 	"\tcommunity\x18\x03 \x01(\v2$.meta.webhooks.v1.MessagingCommunityR\tcommunity\x12+\n" +
 	"\fphone_number\x18\x04 \x01(\tB\x03\x80\x01\x01H\x02R\vphoneNumber\x88\x01\x01\x12\"\n" +
 	"\n" +
@@ -3006,7 +3006,7 @@ const file_meta_webhooks_v1_messaging_proto_rawDesc = "" +
 	"\b_post_id\"0\n" +
 	"\x12MessagingCommunity\x12\x13\n" +
 	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x88\x01\x01B\x05\n" +
-	"\x03_id\"\xae\a\n" +
+	"\x03_id\"\xb8\a\n" +
 	"\x10MessagingMessage\x12\x15\n" +
 	"\x03mid\x18\x01 \x01(\tH\x00R\x03mid\x88\x01\x01\x12\x15\n" +
 	"\x03seq\x18\x02 \x01(\x03H\x01R\x03seq\x88\x01\x01\x12\x1c\n" +
@@ -3021,11 +3021,11 @@ const file_meta_webhooks_v1_messaging_proto_rawDesc = "" +
 	"is_deleted\x18\t \x01(\bH\x05R\tisDeleted\x88\x01\x01\x12*\n" +
 	"\x0eis_unsupported\x18\n" +
 	" \x01(\bH\x06R\risUnsupported\x88\x01\x01\x12\x1a\n" +
-	"\x06app_id\x18\v \x01(\tH\aR\x05appId\x88\x01\x01\x12\x1f\n" +
-	"\bmetadata\x18\f \x01(\tH\bR\bmetadata\x88\x01\x01\x12\"\n" +
+	"\x06app_id\x18\v \x01(\tH\aR\x05appId\x88\x01\x01\x12$\n" +
+	"\bmetadata\x18\f \x01(\tB\x03\x80\x01\x01H\bR\bmetadata\x88\x01\x01\x12\"\n" +
 	"\n" +
-	"sticker_id\x18\r \x01(\tH\tR\tstickerId\x88\x01\x01\x12)\n" +
-	"\x03nlp\x18\x0e \x01(\v2\x17.google.protobuf.StructR\x03nlp\x123\n" +
+	"sticker_id\x18\r \x01(\tH\tR\tstickerId\x88\x01\x01\x12.\n" +
+	"\x03nlp\x18\x0e \x01(\v2\x17.google.protobuf.StructB\x03\x80\x01\x01R\x03nlp\x123\n" +
 	"\x04tags\x18\x0f \x01(\v2\x1f.meta.webhooks.v1.MessagingTagsR\x04tags\x12>\n" +
 	"\bcommands\x18\x10 \x03(\v2\".meta.webhooks.v1.MessagingCommandR\bcommands\x12?\n" +
 	"\breferral\x18\x11 \x01(\v2#.meta.webhooks.v1.MessagingReferralR\breferral\x126\n" +
@@ -3041,9 +3041,9 @@ const file_meta_webhooks_v1_messaging_proto_rawDesc = "" +
 	"\x0f_is_unsupportedB\t\n" +
 	"\a_app_idB\v\n" +
 	"\t_metadataB\r\n" +
-	"\v_sticker_id\"@\n" +
-	"\x13MessagingQuickReply\x12\x1d\n" +
-	"\apayload\x18\x01 \x01(\tH\x00R\apayload\x88\x01\x01B\n" +
+	"\v_sticker_id\"E\n" +
+	"\x13MessagingQuickReply\x12\"\n" +
+	"\apayload\x18\x01 \x01(\tB\x03\x80\x01\x01H\x00R\apayload\x88\x01\x01B\n" +
 	"\n" +
 	"\b_payload\"\xa4\x01\n" +
 	"\x10MessagingReplyTo\x12\x15\n" +
@@ -3051,10 +3051,10 @@ const file_meta_webhooks_v1_messaging_proto_rawDesc = "" +
 	"\x05story\x18\x02 \x01(\v2 .meta.webhooks.v1.MessagingStoryR\x05story\x12'\n" +
 	"\ris_self_reply\x18\x03 \x01(\bH\x01R\visSelfReply\x88\x01\x01B\x06\n" +
 	"\x04_midB\x10\n" +
-	"\x0e_is_self_reply\"K\n" +
+	"\x0e_is_self_reply\"P\n" +
 	"\x0eMessagingStory\x12\x13\n" +
-	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x88\x01\x01\x12\x15\n" +
-	"\x03url\x18\x02 \x01(\tH\x01R\x03url\x88\x01\x01B\x05\n" +
+	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x88\x01\x01\x12\x1a\n" +
+	"\x03url\x18\x02 \x01(\tB\x03\x80\x01\x01H\x01R\x03url\x88\x01\x01B\x05\n" +
 	"\x03_idB\x06\n" +
 	"\x04_url\"7\n" +
 	"\rMessagingTags\x12\x1b\n" +
@@ -3069,18 +3069,18 @@ const file_meta_webhooks_v1_messaging_proto_rawDesc = "" +
 	"\bnum_edit\x18\x03 \x01(\x05H\x02R\anumEdit\x88\x01\x01B\x06\n" +
 	"\x04_midB\a\n" +
 	"\x05_textB\v\n" +
-	"\t_num_edit\"\xc8\x01\n" +
+	"\t_num_edit\"\xcd\x01\n" +
 	"\x11MessagingPostback\x12\x15\n" +
 	"\x03mid\x18\x01 \x01(\tH\x00R\x03mid\x88\x01\x01\x12\x1e\n" +
-	"\x05title\x18\x02 \x01(\tB\x03\x80\x01\x01H\x01R\x05title\x88\x01\x01\x12\x1d\n" +
-	"\apayload\x18\x03 \x01(\tH\x02R\apayload\x88\x01\x01\x12?\n" +
+	"\x05title\x18\x02 \x01(\tB\x03\x80\x01\x01H\x01R\x05title\x88\x01\x01\x12\"\n" +
+	"\apayload\x18\x03 \x01(\tB\x03\x80\x01\x01H\x02R\apayload\x88\x01\x01\x12?\n" +
 	"\breferral\x18\x04 \x01(\v2#.meta.webhooks.v1.MessagingReferralR\breferralB\x06\n" +
 	"\x04_midB\b\n" +
 	"\x06_titleB\n" +
 	"\n" +
-	"\b_payload\"\xae\x03\n" +
-	"\x11MessagingReferral\x12\x15\n" +
-	"\x03ref\x18\x01 \x01(\tH\x00R\x03ref\x88\x01\x01\x12\x1b\n" +
+	"\b_payload\"\xb3\x03\n" +
+	"\x11MessagingReferral\x12\x1a\n" +
+	"\x03ref\x18\x01 \x01(\tB\x03\x80\x01\x01H\x00R\x03ref\x88\x01\x01\x12\x1b\n" +
 	"\x06source\x18\x02 \x01(\tH\x01R\x06source\x88\x01\x01\x12\x17\n" +
 	"\x04type\x18\x03 \x01(\tH\x02R\x04type\x88\x01\x01\x12\x18\n" +
 	"\x05ad_id\x18\x04 \x01(\tH\x03R\x04adId\x88\x01\x01\x12)\n" +
@@ -3115,12 +3115,12 @@ const file_meta_webhooks_v1_messaging_proto_rawDesc = "" +
 	"\b_flow_id\"7\n" +
 	"\x19MessagingProductReference\x12\x13\n" +
 	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x88\x01\x01B\x05\n" +
-	"\x03_id\"\xdf\x01\n" +
+	"\x03_id\"\xe4\x01\n" +
 	"\x11MessagingReaction\x12\x15\n" +
 	"\x03mid\x18\x01 \x01(\tH\x00R\x03mid\x88\x01\x01\x12A\n" +
 	"\x06action\x18\x02 \x01(\x0e2).meta.webhooks.v1.MessagingReactionActionR\x06action\x12C\n" +
-	"\breaction\x18\x03 \x01(\x0e2'.meta.webhooks.v1.MessagingReactionTypeR\breaction\x12\x19\n" +
-	"\x05emoji\x18\x04 \x01(\tH\x01R\x05emoji\x88\x01\x01B\x06\n" +
+	"\breaction\x18\x03 \x01(\x0e2'.meta.webhooks.v1.MessagingReactionTypeR\breaction\x12\x1e\n" +
+	"\x05emoji\x18\x04 \x01(\tB\x03\x80\x01\x01H\x01R\x05emoji\x88\x01\x01B\x06\n" +
 	"\x04_midB\b\n" +
 	"\x06_emoji\"\x80\x01\n" +
 	"\x11MessagingDelivery\x12\x12\n" +
@@ -3133,19 +3133,19 @@ const file_meta_webhooks_v1_messaging_proto_rawDesc = "" +
 	"\x03mid\x18\x02 \x01(\tH\x00R\x03mid\x88\x01\x01\x12\x15\n" +
 	"\x03seq\x18\x03 \x01(\x03H\x01R\x03seq\x88\x01\x01B\x06\n" +
 	"\x04_midB\x06\n" +
-	"\x04_seq\"\xee\b\n" +
+	"\x04_seq\"\x87\t\n" +
 	"\x0eMessagingOptin\x128\n" +
-	"\x04type\x18\x01 \x01(\x0e2$.meta.webhooks.v1.MessagingOptinTypeR\x04type\x12\x15\n" +
-	"\x03ref\x18\x02 \x01(\tH\x00R\x03ref\x88\x01\x01\x12\x1e\n" +
-	"\buser_ref\x18\x03 \x01(\tH\x01R\auserRef\x88\x01\x01\x12,\n" +
-	"\x0fmessage_request\x18\x04 \x01(\tH\x02R\x0emessageRequest\x88\x01\x01\x12\x1d\n" +
-	"\apayload\x18\x05 \x01(\tH\x03R\apayload\x88\x01\x01\x12\x19\n" +
-	"\x05title\x18\x06 \x01(\tH\x04R\x05title\x88\x01\x01\x129\n" +
+	"\x04type\x18\x01 \x01(\x0e2$.meta.webhooks.v1.MessagingOptinTypeR\x04type\x12\x1a\n" +
+	"\x03ref\x18\x02 \x01(\tB\x03\x80\x01\x01H\x00R\x03ref\x88\x01\x01\x12#\n" +
+	"\buser_ref\x18\x03 \x01(\tB\x03\x80\x01\x01H\x01R\auserRef\x88\x01\x01\x12,\n" +
+	"\x0fmessage_request\x18\x04 \x01(\tH\x02R\x0emessageRequest\x88\x01\x01\x12\"\n" +
+	"\apayload\x18\x05 \x01(\tB\x03\x80\x01\x01H\x03R\apayload\x88\x01\x01\x12\x1e\n" +
+	"\x05title\x18\x06 \x01(\tB\x03\x80\x01\x01H\x04R\x05title\x88\x01\x01\x129\n" +
 	"\x14one_time_notif_token\x18\a \x01(\tB\x03\x80\x01\x01H\x05R\x11oneTimeNotifToken\x88\x01\x01\x12H\n" +
 	"\x1bnotification_messages_token\x18\b \x01(\tB\x03\x80\x01\x01H\x06R\x19notificationMessagesToken\x88\x01\x01\x12w\n" +
-	"\x1fnotification_messages_frequency\x18\t \x01(\x0e2/.meta.webhooks.v1.NotificationMessagesFrequencyR\x1dnotificationMessagesFrequency\x12I\n" +
+	"\x1fnotification_messages_frequency\x18\t \x01(\x0e2/.meta.webhooks.v1.NotificationMessagesFrequencyR\x1dnotificationMessagesFrequency\x12N\n" +
 	"\x1enotification_messages_timezone\x18\n" +
-	" \x01(\tH\aR\x1cnotificationMessagesTimezone\x88\x01\x01\x12n\n" +
+	" \x01(\tB\x03\x80\x01\x01H\aR\x1cnotificationMessagesTimezone\x88\x01\x01\x12n\n" +
 	"\x1cnotification_messages_status\x18\v \x01(\x0e2,.meta.webhooks.v1.NotificationMessagesStatusR\x1anotificationMessagesStatus\x12G\n" +
 	"\x1dnotification_messages_reoptin\x18\f \x01(\tH\bR\x1bnotificationMessagesReoptin\x88\x01\x01\x12P\n" +
 	"\x16token_expiry_timestamp\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\x14tokenExpiryTimestamp\x12M\n" +
@@ -3169,36 +3169,36 @@ const file_meta_webhooks_v1_messaging_proto_rawDesc = "" +
 	"\x1aMessagingPolicyEnforcement\x12A\n" +
 	"\x06action\x18\x01 \x01(\x0e2).meta.webhooks.v1.PolicyEnforcementActionR\x06action\x12\x1b\n" +
 	"\x06reason\x18\x02 \x01(\tH\x00R\x06reason\x88\x01\x01B\t\n" +
-	"\a_reason\"\xb0\x02\n" +
+	"\a_reason\"\xb5\x02\n" +
 	"\x16MessagingThreadControl\x12,\n" +
 	"\x10new_owner_app_id\x18\x01 \x01(\tH\x00R\rnewOwnerAppId\x88\x01\x01\x126\n" +
 	"\x15previous_owner_app_id\x18\x02 \x01(\tH\x01R\x12previousOwnerAppId\x88\x01\x01\x128\n" +
-	"\x16requested_owner_app_id\x18\x03 \x01(\tH\x02R\x13requestedOwnerAppId\x88\x01\x01\x12\x1f\n" +
-	"\bmetadata\x18\x04 \x01(\tH\x03R\bmetadata\x88\x01\x01B\x13\n" +
+	"\x16requested_owner_app_id\x18\x03 \x01(\tH\x02R\x13requestedOwnerAppId\x88\x01\x01\x12$\n" +
+	"\bmetadata\x18\x04 \x01(\tB\x03\x80\x01\x01H\x03R\bmetadata\x88\x01\x01B\x13\n" +
 	"\x11_new_owner_app_idB\x18\n" +
 	"\x16_previous_owner_app_idB\x19\n" +
 	"\x17_requested_owner_app_idB\v\n" +
-	"\t_metadata\"c\n" +
+	"\t_metadata\"h\n" +
 	"\fMessagingHop\x12\x1a\n" +
-	"\x06app_id\x18\x01 \x01(\tH\x00R\x05appId\x88\x01\x01\x12\x1f\n" +
-	"\bmetadata\x18\x02 \x01(\tH\x01R\bmetadata\x88\x01\x01B\t\n" +
+	"\x06app_id\x18\x01 \x01(\tH\x00R\x05appId\x88\x01\x01\x12$\n" +
+	"\bmetadata\x18\x02 \x01(\tB\x03\x80\x01\x01H\x01R\bmetadata\x88\x01\x01B\t\n" +
 	"\a_app_idB\v\n" +
-	"\t_metadata\"s\n" +
+	"\t_metadata\"x\n" +
 	"\x15MessagingPriorMessage\x12\x1b\n" +
-	"\x06source\x18\x01 \x01(\tH\x00R\x06source\x88\x01\x01\x12#\n" +
+	"\x06source\x18\x01 \x01(\tH\x00R\x06source\x88\x01\x01\x12(\n" +
 	"\n" +
-	"identifier\x18\x02 \x01(\tH\x01R\n" +
+	"identifier\x18\x02 \x01(\tB\x03\x80\x01\x01H\x01R\n" +
 	"identifier\x88\x01\x01B\t\n" +
 	"\a_sourceB\r\n" +
-	"\v_identifier\"\xb6\x02\n" +
+	"\v_identifier\"\xc5\x02\n" +
 	"\x11MessagingGamePlay\x12\x1c\n" +
-	"\agame_id\x18\x01 \x01(\tH\x00R\x06gameId\x88\x01\x01\x12 \n" +
-	"\tplayer_id\x18\x02 \x01(\tH\x01R\bplayerId\x88\x01\x01\x12D\n" +
-	"\fcontext_type\x18\x03 \x01(\x0e2!.meta.webhooks.v1.GameContextTypeR\vcontextType\x12\"\n" +
+	"\agame_id\x18\x01 \x01(\tH\x00R\x06gameId\x88\x01\x01\x12%\n" +
+	"\tplayer_id\x18\x02 \x01(\tB\x03\x80\x01\x01H\x01R\bplayerId\x88\x01\x01\x12D\n" +
+	"\fcontext_type\x18\x03 \x01(\x0e2!.meta.webhooks.v1.GameContextTypeR\vcontextType\x12'\n" +
 	"\n" +
-	"context_id\x18\x04 \x01(\tH\x02R\tcontextId\x88\x01\x01\x12\x19\n" +
-	"\x05score\x18\x05 \x01(\x03H\x03R\x05score\x88\x01\x01\x12\x1d\n" +
-	"\apayload\x18\x06 \x01(\tH\x04R\apayload\x88\x01\x01B\n" +
+	"context_id\x18\x04 \x01(\tB\x03\x80\x01\x01H\x02R\tcontextId\x88\x01\x01\x12\x19\n" +
+	"\x05score\x18\x05 \x01(\x03H\x03R\x05score\x88\x01\x01\x12\"\n" +
+	"\apayload\x18\x06 \x01(\tB\x03\x80\x01\x01H\x04R\apayload\x88\x01\x01B\n" +
 	"\n" +
 	"\b_game_idB\f\n" +
 	"\n" +

@@ -768,24 +768,24 @@ const file_meta_webhooks_v1_messaging_commerce_proto_rawDesc = "" +
 	"\v_unit_priceB\v\n" +
 	"\t_currencyB\v\n" +
 	"\t_quantityB\x0f\n" +
-	"\r_external_url\"\xfd\x02\n" +
-	"\x10MessagingPayment\x12\x1d\n" +
-	"\apayload\x18\x01 \x01(\tH\x00R\apayload\x88\x01\x01\x12\\\n" +
+	"\r_external_url\"\x82\x03\n" +
+	"\x10MessagingPayment\x12\"\n" +
+	"\apayload\x18\x01 \x01(\tB\x03\x80\x01\x01H\x00R\apayload\x88\x01\x01\x12\\\n" +
 	"\x13requested_user_info\x18\x02 \x01(\v2,.meta.webhooks.v1.MessagingRequestedUserInfoR\x11requestedUserInfo\x12[\n" +
 	"\x12payment_credential\x18\x03 \x01(\v2,.meta.webhooks.v1.MessagingPaymentCredentialR\x11paymentCredential\x129\n" +
 	"\x06amount\x18\x04 \x01(\v2!.meta.webhooks.v1.MessagingAmountR\x06amount\x121\n" +
 	"\x12shipping_option_id\x18\x05 \x01(\tH\x01R\x10shippingOptionId\x88\x01\x01B\n" +
 	"\n" +
 	"\b_payloadB\x15\n" +
-	"\x13_shipping_option_id\"\xda\x01\n" +
-	"\x14MessagingPreCheckout\x12\x1d\n" +
-	"\apayload\x18\x01 \x01(\tH\x00R\apayload\x88\x01\x01\x12\\\n" +
+	"\x13_shipping_option_id\"\xdf\x01\n" +
+	"\x14MessagingPreCheckout\x12\"\n" +
+	"\apayload\x18\x01 \x01(\tB\x03\x80\x01\x01H\x00R\apayload\x88\x01\x01\x12\\\n" +
 	"\x13requested_user_info\x18\x02 \x01(\v2,.meta.webhooks.v1.MessagingRequestedUserInfoR\x11requestedUserInfo\x129\n" +
 	"\x06amount\x18\x03 \x01(\v2!.meta.webhooks.v1.MessagingAmountR\x06amountB\n" +
 	"\n" +
-	"\b_payload\"\x9b\x01\n" +
-	"\x17MessagingCheckoutUpdate\x12\x1d\n" +
-	"\apayload\x18\x01 \x01(\tH\x00R\apayload\x88\x01\x01\x12U\n" +
+	"\b_payload\"\xa0\x01\n" +
+	"\x17MessagingCheckoutUpdate\x12\"\n" +
+	"\apayload\x18\x01 \x01(\tB\x03\x80\x01\x01H\x00R\apayload\x88\x01\x01\x12U\n" +
 	"\x10shipping_address\x18\x02 \x01(\v2*.meta.webhooks.v1.MessagingShippingAddressR\x0fshippingAddressB\n" +
 	"\n" +
 	"\b_payload\"\xb3\x02\n" +
@@ -796,17 +796,17 @@ const file_meta_webhooks_v1_messaging_commerce_proto_rawDesc = "" +
 	"\rcontact_phone\x18\x04 \x01(\tB\x03\x80\x01\x01H\x02R\fcontactPhone\x88\x01\x01B\x0f\n" +
 	"\r_contact_nameB\x10\n" +
 	"\x0e_contact_emailB\x10\n" +
-	"\x0e_contact_phone\"\x8e\x03\n" +
-	"\x18MessagingShippingAddress\x12\x13\n" +
-	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x88\x01\x01\x12\x1c\n" +
+	"\x0e_contact_phone\"\x98\x03\n" +
+	"\x18MessagingShippingAddress\x12\x18\n" +
+	"\x02id\x18\x01 \x01(\tB\x03\x80\x01\x01H\x00R\x02id\x88\x01\x01\x12\x1c\n" +
 	"\x04name\x18\x02 \x01(\tB\x03\x80\x01\x01H\x01R\x04name\x88\x01\x01\x12.\n" +
 	"\bstreet_1\x18\x03 \x01(\tB\x0e\xd2\xf3\x18\astreet1\x80\x01\x01H\x02R\astreet1\x88\x01\x01\x12.\n" +
 	"\bstreet_2\x18\x04 \x01(\tB\x0e\xd2\xf3\x18\astreet2\x80\x01\x01H\x03R\astreet2\x88\x01\x01\x12\x1c\n" +
 	"\x04city\x18\x05 \x01(\tB\x03\x80\x01\x01H\x04R\x04city\x88\x01\x01\x12\x1e\n" +
 	"\x05state\x18\x06 \x01(\tB\x03\x80\x01\x01H\x05R\x05state\x88\x01\x01\x12)\n" +
 	"\vpostal_code\x18\a \x01(\tB\x03\x80\x01\x01H\x06R\n" +
-	"postalCode\x88\x01\x01\x12\x1d\n" +
-	"\acountry\x18\b \x01(\tH\aR\acountry\x88\x01\x01B\x05\n" +
+	"postalCode\x88\x01\x01\x12\"\n" +
+	"\acountry\x18\b \x01(\tB\x03\x80\x01\x01H\aR\acountry\x88\x01\x01B\x05\n" +
 	"\x03_idB\a\n" +
 	"\x05_nameB\v\n" +
 	"\t_street_1B\v\n" +
@@ -815,16 +815,16 @@ const file_meta_webhooks_v1_messaging_commerce_proto_rawDesc = "" +
 	"\x06_stateB\x0e\n" +
 	"\f_postal_codeB\n" +
 	"\n" +
-	"\b_country\"\x83\x04\n" +
+	"\b_country\"\x8d\x04\n" +
 	"\x1aMessagingPaymentCredential\x12(\n" +
 	"\rprovider_type\x18\x01 \x01(\tH\x00R\fproviderType\x88\x01\x01\x12 \n" +
 	"\tcharge_id\x18\x02 \x01(\tH\x01R\bchargeId\x88\x01\x01\x12'\n" +
 	"\rfb_payment_id\x18\x03 \x01(\tH\x02R\vfbPaymentId\x88\x01\x01\x12\x1e\n" +
 	"\x05token\x18\x04 \x01(\tB\x03\x80\x01\x01H\x03R\x05token\x88\x01\x01\x12/\n" +
 	"\x0etokenized_card\x18\x05 \x01(\tB\x03\x80\x01\x01H\x04R\rtokenizedCard\x88\x01\x01\x12-\n" +
-	"\rtokenized_cvv\x18\x06 \x01(\tB\x03\x80\x01\x01H\x05R\ftokenizedCvv\x88\x01\x01\x121\n" +
-	"\x12token_expiry_month\x18\a \x01(\tH\x06R\x10tokenExpiryMonth\x88\x01\x01\x12/\n" +
-	"\x11token_expiry_year\x18\b \x01(\tH\aR\x0ftokenExpiryYear\x88\x01\x01B\x10\n" +
+	"\rtokenized_cvv\x18\x06 \x01(\tB\x03\x80\x01\x01H\x05R\ftokenizedCvv\x88\x01\x01\x126\n" +
+	"\x12token_expiry_month\x18\a \x01(\tB\x03\x80\x01\x01H\x06R\x10tokenExpiryMonth\x88\x01\x01\x124\n" +
+	"\x11token_expiry_year\x18\b \x01(\tB\x03\x80\x01\x01H\aR\x0ftokenExpiryYear\x88\x01\x01B\x10\n" +
 	"\x0e_provider_typeB\f\n" +
 	"\n" +
 	"_charge_idB\x10\n" +

@@ -1284,7 +1284,7 @@ var File_meta_webhooks_v1_page_proto protoreflect.FileDescriptor
 
 const file_meta_webhooks_v1_page_proto_rawDesc = "" +
 	"\n" +
-	"\x1bmeta/webhooks/v1/page.proto\x12\x10meta.webhooks.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bmeta/webhooks/v1/verb.proto\"\x8f\r\n" +
+	"\x1bmeta/webhooks/v1/page.proto\x12\x10meta.webhooks.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bmeta/webhooks/v1/verb.proto\"\xad\r\n" +
 	"\x0ePageFeedChange\x12.\n" +
 	"\x04item\x18\x01 \x01(\x0e2\x1a.meta.webhooks.v1.FeedItemR\x04item\x12*\n" +
 	"\x04verb\x18\x02 \x01(\x0e2\x16.meta.webhooks.v1.VerbR\x04verb\x12\x1c\n" +
@@ -1292,28 +1292,28 @@ const file_meta_webhooks_v1_page_proto_rawDesc = "" +
 	"\n" +
 	"comment_id\x18\x04 \x01(\tH\x01R\tcommentId\x88\x01\x01\x12 \n" +
 	"\tparent_id\x18\x05 \x01(\tH\x02R\bparentId\x88\x01\x01\x12/\n" +
-	"\x04from\x18\x06 \x01(\v2\x1b.meta.webhooks.v1.PageActorR\x04from\x12 \n" +
-	"\tsender_id\x18\a \x01(\tH\x03R\bsenderId\x88\x01\x01\x12)\n" +
+	"\x04from\x18\x06 \x01(\v2\x1b.meta.webhooks.v1.PageActorR\x04from\x12%\n" +
+	"\tsender_id\x18\a \x01(\tB\x03\x80\x01\x01H\x03R\bsenderId\x88\x01\x01\x12)\n" +
 	"\vsender_name\x18\b \x01(\tB\x03\x80\x01\x01H\x04R\n" +
-	"senderName\x88\x01\x01\x12&\n" +
-	"\frecipient_id\x18\t \x01(\tH\x05R\vrecipientId\x88\x01\x01\x12=\n" +
+	"senderName\x88\x01\x01\x12+\n" +
+	"\frecipient_id\x18\t \x01(\tB\x03\x80\x01\x01H\x05R\vrecipientId\x88\x01\x01\x12=\n" +
 	"\fcreated_time\x18\n" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\vcreatedTime\x12;\n" +
 	"\vedited_time\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"editedTime\x12\"\n" +
 	"\amessage\x18\f \x01(\tB\x03\x80\x01\x01H\x06R\amessage\x88\x01\x01\x12\x1e\n" +
 	"\x05story\x18\r \x01(\tB\x03\x80\x01\x01H\aR\x05story\x88\x01\x01\x12\x1e\n" +
-	"\x05title\x18\x0e \x01(\tB\x03\x80\x01\x01H\bR\x05title\x88\x01\x01\x12\x17\n" +
-	"\x04link\x18\x0f \x01(\tH\tR\x04link\x88\x01\x01\x12!\n" +
+	"\x05title\x18\x0e \x01(\tB\x03\x80\x01\x01H\bR\x05title\x88\x01\x01\x12\x1c\n" +
+	"\x04link\x18\x0f \x01(\tB\x03\x80\x01\x01H\tR\x04link\x88\x01\x01\x12!\n" +
 	"\tpublished\x18\x10 \x01(\bH\n" +
 	"R\tpublished\x88\x01\x01\x12 \n" +
 	"\tis_hidden\x18\x11 \x01(\bH\vR\bisHidden\x88\x01\x01\x12G\n" +
-	"\rreaction_type\x18\x12 \x01(\x0e2\".meta.webhooks.v1.FeedReactionTypeR\freactionType\x12\x19\n" +
-	"\x05photo\x18\x13 \x01(\tH\fR\x05photo\x88\x01\x01\x12\x1e\n" +
-	"\bphoto_id\x18\x14 \x01(\tH\rR\aphotoId\x88\x01\x01\x12\x16\n" +
-	"\x06photos\x18\x15 \x03(\tR\x06photos\x12\x1b\n" +
-	"\tphoto_ids\x18\x16 \x03(\tR\bphotoIds\x12\x19\n" +
-	"\x05video\x18\x17 \x01(\tH\x0eR\x05video\x88\x01\x01\x12\x1e\n" +
+	"\rreaction_type\x18\x12 \x01(\x0e2\".meta.webhooks.v1.FeedReactionTypeR\freactionType\x12\x1e\n" +
+	"\x05photo\x18\x13 \x01(\tB\x03\x80\x01\x01H\fR\x05photo\x88\x01\x01\x12\x1e\n" +
+	"\bphoto_id\x18\x14 \x01(\tH\rR\aphotoId\x88\x01\x01\x12\x1b\n" +
+	"\x06photos\x18\x15 \x03(\tB\x03\x80\x01\x01R\x06photos\x12\x1b\n" +
+	"\tphoto_ids\x18\x16 \x03(\tR\bphotoIds\x12\x1e\n" +
+	"\x05video\x18\x17 \x01(\tB\x03\x80\x01\x01H\x0eR\x05video\x88\x01\x01\x12\x1e\n" +
 	"\bvideo_id\x18\x18 \x01(\tH\x0fR\avideoId\x88\x01\x01\x12/\n" +
 	"\x11video_flag_reason\x18\x19 \x01(\tH\x10R\x0fvideoFlagReason\x88\x01\x01\x12\x1e\n" +
 	"\balbum_id\x18\x1a \x01(\tH\x11R\aalbumId\x88\x01\x01\x12\x1e\n" +
@@ -1357,27 +1357,27 @@ const file_meta_webhooks_v1_page_proto_rawDesc = "" +
 	"\x11_promotion_statusB\n" +
 	"\n" +
 	"\b_page_idB\v\n" +
-	"\t_group_id\"N\n" +
-	"\tPageActor\x12\x13\n" +
-	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x88\x01\x01\x12\x1c\n" +
+	"\t_group_id\"S\n" +
+	"\tPageActor\x12\x18\n" +
+	"\x02id\x18\x01 \x01(\tB\x03\x80\x01\x01H\x00R\x02id\x88\x01\x01\x12\x1c\n" +
 	"\x04name\x18\x02 \x01(\tB\x03\x80\x01\x01H\x01R\x04name\x88\x01\x01B\x05\n" +
 	"\x03_idB\a\n" +
-	"\x05_name\"\xf7\x02\n" +
+	"\x05_name\"\xfc\x02\n" +
 	"\bPagePost\x12\x13\n" +
 	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x88\x01\x01\x12\x17\n" +
 	"\x04type\x18\x02 \x01(\tH\x01R\x04type\x88\x01\x01\x12$\n" +
 	"\vstatus_type\x18\x03 \x01(\tH\x02R\n" +
 	"statusType\x88\x01\x01\x12&\n" +
 	"\fis_published\x18\x04 \x01(\bH\x03R\visPublished\x88\x01\x01\x12=\n" +
-	"\fupdated_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\vupdatedTime\x12(\n" +
-	"\rpermalink_url\x18\x06 \x01(\tH\x04R\fpermalinkUrl\x88\x01\x01\x12.\n" +
+	"\fupdated_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\vupdatedTime\x12-\n" +
+	"\rpermalink_url\x18\x06 \x01(\tB\x03\x80\x01\x01H\x04R\fpermalinkUrl\x88\x01\x01\x12.\n" +
 	"\x10promotion_status\x18\a \x01(\tH\x05R\x0fpromotionStatus\x88\x01\x01B\x05\n" +
 	"\x03_idB\a\n" +
 	"\x05_typeB\x0e\n" +
 	"\f_status_typeB\x0f\n" +
 	"\r_is_publishedB\x10\n" +
 	"\x0e_permalink_urlB\x13\n" +
-	"\x11_promotion_status\"\xbe\x04\n" +
+	"\x11_promotion_status\"\xc3\x04\n" +
 	"\vPageMention\x12.\n" +
 	"\x04item\x18\x01 \x01(\x0e2\x1a.meta.webhooks.v1.FeedItemR\x04item\x12*\n" +
 	"\x04verb\x18\x02 \x01(\x0e2\x16.meta.webhooks.v1.VerbR\x04verb\x12\x1c\n" +
@@ -1385,8 +1385,8 @@ const file_meta_webhooks_v1_page_proto_rawDesc = "" +
 	"\n" +
 	"comment_id\x18\x04 \x01(\tH\x01R\tcommentId\x88\x01\x01\x12 \n" +
 	"\tparent_id\x18\x05 \x01(\tH\x02R\bparentId\x88\x01\x01\x12/\n" +
-	"\x04from\x18\x06 \x01(\v2\x1b.meta.webhooks.v1.PageActorR\x04from\x12 \n" +
-	"\tsender_id\x18\a \x01(\tH\x03R\bsenderId\x88\x01\x01\x12)\n" +
+	"\x04from\x18\x06 \x01(\v2\x1b.meta.webhooks.v1.PageActorR\x04from\x12%\n" +
+	"\tsender_id\x18\a \x01(\tB\x03\x80\x01\x01H\x03R\bsenderId\x88\x01\x01\x12)\n" +
 	"\vsender_name\x18\b \x01(\tB\x03\x80\x01\x01H\x04R\n" +
 	"senderName\x88\x01\x01\x12=\n" +
 	"\fcreated_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\vcreatedTime\x12;\n" +
@@ -1403,7 +1403,7 @@ const file_meta_webhooks_v1_page_proto_rawDesc = "" +
 	"_sender_idB\x0e\n" +
 	"\f_sender_nameB\n" +
 	"\n" +
-	"\b_message\"\x90\b\n" +
+	"\b_message\"\xa4\b\n" +
 	"\n" +
 	"PageRating\x12.\n" +
 	"\x04item\x18\x01 \x01(\x0e2\x1a.meta.webhooks.v1.FeedItemR\x04item\x12*\n" +
@@ -1412,8 +1412,8 @@ const file_meta_webhooks_v1_page_proto_rawDesc = "" +
 	"\x06rating\x18\x04 \x01(\x05H\x01R\x06rating\x88\x01\x01\x12U\n" +
 	"\x13recommendation_type\x18\x05 \x01(\x0e2$.meta.webhooks.v1.RecommendationTypeR\x12recommendationType\x12)\n" +
 	"\vreview_text\x18\x06 \x01(\tB\x03\x80\x01\x01H\x02R\n" +
-	"reviewText\x88\x01\x01\x12$\n" +
-	"\vreviewer_id\x18\a \x01(\tH\x03R\n" +
+	"reviewText\x88\x01\x01\x12)\n" +
+	"\vreviewer_id\x18\a \x01(\tB\x03\x80\x01\x01H\x03R\n" +
 	"reviewerId\x88\x01\x01\x12-\n" +
 	"\rreviewer_name\x18\b \x01(\tB\x03\x80\x01\x01H\x04R\freviewerName\x88\x01\x01\x12\x1c\n" +
 	"\apost_id\x18\t \x01(\tH\x05R\x06postId\x88\x01\x01\x12\"\n" +
@@ -1421,16 +1421,16 @@ const file_meta_webhooks_v1_page_proto_rawDesc = "" +
 	"comment_id\x18\n" +
 	" \x01(\tH\x06R\tcommentId\x88\x01\x01\x12 \n" +
 	"\tparent_id\x18\v \x01(\tH\aR\bparentId\x88\x01\x01\x12/\n" +
-	"\x04from\x18\f \x01(\v2\x1b.meta.webhooks.v1.PageActorR\x04from\x12 \n" +
-	"\tsender_id\x18\r \x01(\tH\bR\bsenderId\x88\x01\x01\x12)\n" +
+	"\x04from\x18\f \x01(\v2\x1b.meta.webhooks.v1.PageActorR\x04from\x12%\n" +
+	"\tsender_id\x18\r \x01(\tB\x03\x80\x01\x01H\bR\bsenderId\x88\x01\x01\x12)\n" +
 	"\vsender_name\x18\x0e \x01(\tB\x03\x80\x01\x01H\tR\n" +
 	"senderName\x88\x01\x01\x12G\n" +
 	"\rreaction_type\x18\x0f \x01(\x0e2\".meta.webhooks.v1.FeedReactionTypeR\freactionType\x12\"\n" +
 	"\amessage\x18\x10 \x01(\tB\x03\x80\x01\x01H\n" +
 	"R\amessage\x88\x01\x01\x12=\n" +
-	"\fcreated_time\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\vcreatedTime\x12\x19\n" +
-	"\x05photo\x18\x12 \x01(\tH\vR\x05photo\x88\x01\x01\x12\x19\n" +
-	"\x05video\x18\x13 \x01(\tH\fR\x05video\x88\x01\x01B\x16\n" +
+	"\fcreated_time\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\vcreatedTime\x12\x1e\n" +
+	"\x05photo\x18\x12 \x01(\tB\x03\x80\x01\x01H\vR\x05photo\x88\x01\x01\x12\x1e\n" +
+	"\x05video\x18\x13 \x01(\tB\x03\x80\x01\x01H\fR\x05video\x88\x01\x01B\x16\n" +
 	"\x14_open_graph_story_idB\t\n" +
 	"\a_ratingB\x0e\n" +
 	"\f_review_textB\x0e\n" +

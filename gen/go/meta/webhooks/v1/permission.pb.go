@@ -93,12 +93,12 @@ var File_meta_webhooks_v1_permission_proto protoreflect.FileDescriptor
 
 const file_meta_webhooks_v1_permission_proto_rawDesc = "" +
 	"\n" +
-	"!meta/webhooks/v1/permission.proto\x12\x10meta.webhooks.v1\x1a\x1bmeta/webhooks/v1/verb.proto\"\x82\x01\n" +
+	"!meta/webhooks/v1/permission.proto\x12\x10meta.webhooks.v1\x1a\x1bmeta/webhooks/v1/verb.proto\"\x8c\x01\n" +
 	"\x10PermissionChange\x12*\n" +
-	"\x04verb\x18\x01 \x01(\x0e2\x16.meta.webhooks.v1.VerbR\x04verb\x12\x1d\n" +
+	"\x04verb\x18\x01 \x01(\x0e2\x16.meta.webhooks.v1.VerbR\x04verb\x12\"\n" +
 	"\n" +
-	"target_ids\x18\x02 \x03(\tR\ttargetIds\x12\x19\n" +
-	"\x05value\x18\x03 \x01(\tH\x00R\x05value\x88\x01\x01B\b\n" +
+	"target_ids\x18\x02 \x03(\tB\x03\x80\x01\x01R\ttargetIds\x12\x1e\n" +
+	"\x05value\x18\x03 \x01(\tB\x03\x80\x01\x01H\x00R\x05value\x88\x01\x01B\b\n" +
 	"\x06_valueB\xb8\x01\n" +
 	"\x14com.meta.webhooks.v1B\x0fPermissionProtoP\x01Z-eventrelay/gen/go/meta/webhooks/v1;webhooksv1\xa2\x02\x03MWX\xaa\x02\x10Meta.Webhooks.V1\xca\x02\x10Meta\\Webhooks\\V1\xe2\x02\x1cMeta\\Webhooks\\V1\\GPBMetadata\xea\x02\x12Meta::Webhooks::V1b\x06proto3"
 

@@ -496,7 +496,7 @@ var File_meta_webhooks_v1_threads_proto protoreflect.FileDescriptor
 
 const file_meta_webhooks_v1_threads_proto_rawDesc = "" +
 	"\n" +
-	"\x1emeta/webhooks/v1/threads.proto\x12\x10meta.webhooks.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bmeta/webhooks/v1/verb.proto\"\x91\f\n" +
+	"\x1emeta/webhooks/v1/threads.proto\x12\x10meta.webhooks.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bmeta/webhooks/v1/verb.proto\"\xaf\f\n" +
 	"\vThreadsPost\x12\x13\n" +
 	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x88\x01\x01\x12$\n" +
 	"\busername\x18\x02 \x01(\tB\x03\x80\x01\x01H\x01R\busername\x88\x01\x01\x12\x1c\n" +
@@ -507,13 +507,13 @@ const file_meta_webhooks_v1_threads_proto_rawDesc = "" +
 	"\x05owner\x18\x06 \x01(\v2\x1e.meta.webhooks.v1.ThreadsOwnerR\x05owner\x12A\n" +
 	"\n" +
 	"media_type\x18\a \x01(\x0e2\".meta.webhooks.v1.ThreadsMediaTypeR\tmediaType\x121\n" +
-	"\x12media_product_type\x18\b \x01(\tH\x03R\x10mediaProductType\x88\x01\x01\x12 \n" +
-	"\tmedia_url\x18\t \x01(\tH\x04R\bmediaUrl\x88\x01\x01\x12(\n" +
+	"\x12media_product_type\x18\b \x01(\tH\x03R\x10mediaProductType\x88\x01\x01\x12%\n" +
+	"\tmedia_url\x18\t \x01(\tB\x03\x80\x01\x01H\x04R\bmediaUrl\x88\x01\x01\x12-\n" +
 	"\rthumbnail_url\x18\n" +
-	" \x01(\tH\x05R\fthumbnailUrl\x88\x01\x01\x12\x1c\n" +
-	"\agif_url\x18\v \x01(\tH\x06R\x06gifUrl\x88\x01\x01\x12#\n" +
-	"\balt_text\x18\f \x01(\tB\x03\x80\x01\x01H\aR\aaltText\x88\x01\x01\x12!\n" +
-	"\tpermalink\x18\r \x01(\tH\bR\tpermalink\x88\x01\x01\x12!\n" +
+	" \x01(\tB\x03\x80\x01\x01H\x05R\fthumbnailUrl\x88\x01\x01\x12!\n" +
+	"\agif_url\x18\v \x01(\tB\x03\x80\x01\x01H\x06R\x06gifUrl\x88\x01\x01\x12#\n" +
+	"\balt_text\x18\f \x01(\tB\x03\x80\x01\x01H\aR\aaltText\x88\x01\x01\x12&\n" +
+	"\tpermalink\x18\r \x01(\tB\x03\x80\x01\x01H\bR\tpermalink\x88\x01\x01\x12!\n" +
 	"\tshortcode\x18\x0e \x01(\tH\tR\tshortcode\x88\x01\x01\x12E\n" +
 	"\n" +
 	"replied_to\x18\x0f \x01(\v2&.meta.webhooks.v1.ThreadsPostReferenceR\trepliedTo\x12C\n" +
@@ -529,9 +529,9 @@ const file_meta_webhooks_v1_threads_proto_rawDesc = "" +
 	"hasReplies\x88\x01\x01\x12$\n" +
 	"\vhide_status\x18\x17 \x01(\tH\x0eR\n" +
 	"hideStatus\x88\x01\x01\x12*\n" +
-	"\x0ereply_audience\x18\x18 \x01(\tH\x0fR\rreplyAudience\x88\x01\x01\x123\n" +
-	"\x13link_attachment_url\x18\x19 \x01(\tH\x10R\x11linkAttachmentUrl\x88\x01\x01\x12 \n" +
-	"\ttopic_tag\x18\x1a \x01(\tH\x11R\btopicTag\x88\x01\x01\x12*\n" +
+	"\x0ereply_audience\x18\x18 \x01(\tH\x0fR\rreplyAudience\x88\x01\x01\x128\n" +
+	"\x13link_attachment_url\x18\x19 \x01(\tB\x03\x80\x01\x01H\x10R\x11linkAttachmentUrl\x88\x01\x01\x12%\n" +
+	"\ttopic_tag\x18\x1a \x01(\tB\x03\x80\x01\x01H\x11R\btopicTag\x88\x01\x01\x12*\n" +
 	"\x04verb\x18\x1b \x01(\x0e2\x16.meta.webhooks.v1.VerbR\x04verbB\x05\n" +
 	"\x03_idB\v\n" +
 	"\t_usernameB\a\n" +
@@ -555,15 +555,15 @@ const file_meta_webhooks_v1_threads_proto_rawDesc = "" +
 	"\x0f_reply_audienceB\x16\n" +
 	"\x14_link_attachment_urlB\f\n" +
 	"\n" +
-	"_topic_tag\"W\n" +
-	"\fThreadsOwner\x12\x13\n" +
-	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x88\x01\x01\x12\x1e\n" +
-	"\bowner_id\x18\x02 \x01(\tH\x01R\aownerId\x88\x01\x01B\x05\n" +
+	"_topic_tag\"a\n" +
+	"\fThreadsOwner\x12\x18\n" +
+	"\x02id\x18\x01 \x01(\tB\x03\x80\x01\x01H\x00R\x02id\x88\x01\x01\x12#\n" +
+	"\bowner_id\x18\x02 \x01(\tB\x03\x80\x01\x01H\x01R\aownerId\x88\x01\x01B\x05\n" +
 	"\x03_idB\v\n" +
-	"\t_owner_id\"\x92\x01\n" +
+	"\t_owner_id\"\x97\x01\n" +
 	"\x14ThreadsPostReference\x12\x13\n" +
-	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x88\x01\x01\x12\x1e\n" +
-	"\bowner_id\x18\x02 \x01(\tH\x01R\aownerId\x88\x01\x01\x12$\n" +
+	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x88\x01\x01\x12#\n" +
+	"\bowner_id\x18\x02 \x01(\tB\x03\x80\x01\x01H\x01R\aownerId\x88\x01\x01\x12$\n" +
 	"\busername\x18\x03 \x01(\tB\x03\x80\x01\x01H\x02R\busername\x88\x01\x01B\x05\n" +
 	"\x03_idB\v\n" +
 	"\t_owner_idB\v\n" +

@@ -293,37 +293,37 @@ var File_meta_webhooks_v1_user_proto protoreflect.FileDescriptor
 
 const file_meta_webhooks_v1_user_proto_rawDesc = "" +
 	"\n" +
-	"\x1bmeta/webhooks/v1/user.proto\x12\x10meta.webhooks.v1\x1a\x1bmeta/webhooks/v1/verb.proto\"\xee\x01\n" +
+	"\x1bmeta/webhooks/v1/user.proto\x12\x10meta.webhooks.v1\x1a\x1bmeta/webhooks/v1/verb.proto\"\xf3\x01\n" +
 	"\n" +
 	"UserChange\x12*\n" +
-	"\x04verb\x18\x01 \x01(\x0e2\x16.meta.webhooks.v1.VerbR\x04verb\x12 \n" +
-	"\tobject_id\x18\x02 \x01(\tH\x00R\bobjectId\x88\x01\x01\x12\x1e\n" +
+	"\x04verb\x18\x01 \x01(\x0e2\x16.meta.webhooks.v1.VerbR\x04verb\x12%\n" +
+	"\tobject_id\x18\x02 \x01(\tB\x03\x80\x01\x01H\x00R\bobjectId\x88\x01\x01\x12\x1e\n" +
 	"\x05value\x18\x03 \x01(\tB\x03\x80\x01\x01H\x01R\x05value\x88\x01\x01\x123\n" +
 	"\x06values\x18\x04 \x03(\v2\x1b.meta.webhooks.v1.UserValueR\x06values\x12\x1c\n" +
 	"\x04page\x18\x05 \x01(\tB\x03\x80\x01\x01H\x02R\x04page\x88\x01\x01B\f\n" +
 	"\n" +
 	"_object_idB\b\n" +
 	"\x06_valueB\a\n" +
-	"\x05_page\"\x95\x04\n" +
-	"\tUserValue\x12\x13\n" +
-	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x88\x01\x01\x12;\n" +
+	"\x05_page\"\xa9\x04\n" +
+	"\tUserValue\x12\x18\n" +
+	"\x02id\x18\x01 \x01(\tB\x03\x80\x01\x01H\x00R\x02id\x88\x01\x01\x12;\n" +
 	"\bemployer\x18\x02 \x01(\v2\x1f.meta.webhooks.v1.UserValueNodeR\bemployer\x12;\n" +
 	"\bposition\x18\x03 \x01(\v2\x1f.meta.webhooks.v1.UserValueNodeR\bposition\x12;\n" +
 	"\blocation\x18\x04 \x01(\v2\x1f.meta.webhooks.v1.UserValueNodeR\blocation\x127\n" +
 	"\x06school\x18\x05 \x01(\v2\x1f.meta.webhooks.v1.UserValueNodeR\x06school\x12E\n" +
 	"\rconcentration\x18\x06 \x03(\v2\x1f.meta.webhooks.v1.UserValueNodeR\rconcentration\x123\n" +
-	"\x04year\x18\a \x01(\v2\x1f.meta.webhooks.v1.UserValueNodeR\x04year\x12\x17\n" +
-	"\x04type\x18\b \x01(\tH\x01R\x04type\x88\x01\x01\x12\"\n" +
+	"\x04year\x18\a \x01(\v2\x1f.meta.webhooks.v1.UserValueNodeR\x04year\x12\x1c\n" +
+	"\x04type\x18\b \x01(\tB\x03\x80\x01\x01H\x01R\x04type\x88\x01\x01\x12'\n" +
 	"\n" +
-	"start_date\x18\t \x01(\tH\x02R\tstartDate\x88\x01\x01\x12\x1e\n" +
+	"start_date\x18\t \x01(\tB\x03\x80\x01\x01H\x02R\tstartDate\x88\x01\x01\x12#\n" +
 	"\bend_date\x18\n" +
-	" \x01(\tH\x03R\aendDate\x88\x01\x01B\x05\n" +
+	" \x01(\tB\x03\x80\x01\x01H\x03R\aendDate\x88\x01\x01B\x05\n" +
 	"\x03_idB\a\n" +
 	"\x05_typeB\r\n" +
 	"\v_start_dateB\v\n" +
-	"\t_end_date\"R\n" +
-	"\rUserValueNode\x12\x13\n" +
-	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x88\x01\x01\x12\x1c\n" +
+	"\t_end_date\"W\n" +
+	"\rUserValueNode\x12\x18\n" +
+	"\x02id\x18\x01 \x01(\tB\x03\x80\x01\x01H\x00R\x02id\x88\x01\x01\x12\x1c\n" +
 	"\x04name\x18\x02 \x01(\tB\x03\x80\x01\x01H\x01R\x04name\x88\x01\x01B\x05\n" +
 	"\x03_idB\a\n" +
 	"\x05_nameB\xb2\x01\n" +

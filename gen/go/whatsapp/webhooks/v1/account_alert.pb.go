@@ -442,7 +442,7 @@ var File_whatsapp_webhooks_v1_account_alert_proto protoreflect.FileDescriptor
 
 const file_whatsapp_webhooks_v1_account_alert_proto_rawDesc = "" +
 	"\n" +
-	"(whatsapp/webhooks/v1/account_alert.proto\x12\x14whatsapp.webhooks.v1\"\x83\x04\n" +
+	"(whatsapp/webhooks/v1/account_alert.proto\x12\x14whatsapp.webhooks.v1\"\x88\x04\n" +
 	"\fAccountAlert\x12M\n" +
 	"\ventity_type\x18\x01 \x01(\x0e2,.whatsapp.webhooks.v1.AccountAlertEntityTypeR\n" +
 	"entityType\x12 \n" +
@@ -452,17 +452,17 @@ const file_whatsapp_webhooks_v1_account_alert_proto_rawDesc = "" +
 	"\x0ealert_severity\x18\x04 \x01(\x0e2*.whatsapp.webhooks.v1.AccountAlertSeverityR\ralertSeverity\x12K\n" +
 	"\falert_status\x18\x05 \x01(\x0e2(.whatsapp.webhooks.v1.AccountAlertStatusR\valertStatus\x12E\n" +
 	"\n" +
-	"alert_type\x18\x06 \x01(\x0e2&.whatsapp.webhooks.v1.AccountAlertTypeR\talertType\x120\n" +
-	"\x11alert_description\x18\a \x01(\tH\x01R\x10alertDescription\x88\x01\x01B\f\n" +
+	"alert_type\x18\x06 \x01(\x0e2&.whatsapp.webhooks.v1.AccountAlertTypeR\talertType\x125\n" +
+	"\x11alert_description\x18\a \x01(\tB\x03\x80\x01\x01H\x01R\x10alertDescription\x88\x01\x01B\f\n" +
 	"\n" +
 	"_entity_idB\x14\n" +
-	"\x12_alert_description\"\xc1\x02\n" +
+	"\x12_alert_description\"\xc6\x02\n" +
 	"\x10AccountAlertInfo\x12Q\n" +
 	"\x0ealert_severity\x18\x01 \x01(\x0e2*.whatsapp.webhooks.v1.AccountAlertSeverityR\ralertSeverity\x12K\n" +
 	"\falert_status\x18\x02 \x01(\x0e2(.whatsapp.webhooks.v1.AccountAlertStatusR\valertStatus\x12E\n" +
 	"\n" +
-	"alert_type\x18\x03 \x01(\x0e2&.whatsapp.webhooks.v1.AccountAlertTypeR\talertType\x120\n" +
-	"\x11alert_description\x18\x04 \x01(\tH\x00R\x10alertDescription\x88\x01\x01B\x14\n" +
+	"alert_type\x18\x03 \x01(\x0e2&.whatsapp.webhooks.v1.AccountAlertTypeR\talertType\x125\n" +
+	"\x11alert_description\x18\x04 \x01(\tB\x03\x80\x01\x01H\x00R\x10alertDescription\x88\x01\x01B\x14\n" +
 	"\x12_alert_description*\xec\x01\n" +
 	"\x16AccountAlertEntityType\x12)\n" +
 	"%ACCOUNT_ALERT_ENTITY_TYPE_UNSPECIFIED\x10\x00\x12&\n" +

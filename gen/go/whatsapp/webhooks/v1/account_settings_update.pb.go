@@ -954,12 +954,12 @@ const file_whatsapp_webhooks_v1_account_settings_update_proto_rawDesc = "" +
 	"\t_end_time\"\x85\x01\n" +
 	"\vSipSettings\x12;\n" +
 	"\x06status\x18\x01 \x01(\x0e2#.whatsapp.webhooks.v1.SettingStatusR\x06status\x129\n" +
-	"\aservers\x18\x02 \x03(\v2\x1f.whatsapp.webhooks.v1.SipServerR\aservers\"\xd2\x01\n" +
+	"\aservers\x18\x02 \x03(\v2\x1f.whatsapp.webhooks.v1.SipServerR\aservers\"\xd7\x01\n" +
 	"\tSipServer\x12\x1f\n" +
 	"\bhostname\x18\x01 \x01(\tH\x00R\bhostname\x88\x01\x01\x12\x17\n" +
 	"\x04port\x18\x02 \x01(\x05H\x01R\x04port\x88\x01\x01\x12\x1a\n" +
-	"\x06app_id\x18\x03 \x01(\tH\x02R\x05appId\x88\x01\x01\x12N\n" +
-	"\x17request_uri_user_params\x18\x04 \x01(\v2\x17.google.protobuf.StructR\x14requestUriUserParamsB\v\n" +
+	"\x06app_id\x18\x03 \x01(\tH\x02R\x05appId\x88\x01\x01\x12S\n" +
+	"\x17request_uri_user_params\x18\x04 \x01(\v2\x17.google.protobuf.StructB\x03\x80\x01\x01R\x14requestUriUserParamsB\v\n" +
 	"\t_hostnameB\a\n" +
 	"\x05_portB\t\n" +
 	"\a_app_id\"H\n" +

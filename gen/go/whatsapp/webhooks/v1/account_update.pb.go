@@ -1398,10 +1398,10 @@ var File_whatsapp_webhooks_v1_account_update_proto protoreflect.FileDescriptor
 
 const file_whatsapp_webhooks_v1_account_update_proto_rawDesc = "" +
 	"\n" +
-	")whatsapp/webhooks/v1/account_update.proto\x12\x14whatsapp.webhooks.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8e\b\n" +
+	")whatsapp/webhooks/v1/account_update.proto\x12\x14whatsapp.webhooks.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x93\b\n" +
 	"\rAccountUpdate\x12>\n" +
-	"\x05event\x18\x01 \x01(\x0e2(.whatsapp.webhooks.v1.AccountUpdateEventR\x05event\x12&\n" +
-	"\fphone_number\x18\x02 \x01(\tH\x00R\vphoneNumber\x88\x01\x01\x12P\n" +
+	"\x05event\x18\x01 \x01(\x0e2(.whatsapp.webhooks.v1.AccountUpdateEventR\x05event\x12+\n" +
+	"\fphone_number\x18\x02 \x01(\tB\x03\x80\x01\x01H\x00R\vphoneNumber\x88\x01\x01\x12P\n" +
 	"\x10restriction_info\x18\x03 \x03(\v2%.whatsapp.webhooks.v1.RestrictionInfoR\x0frestrictionInfo\x12J\n" +
 	"\x0eviolation_info\x18\x04 \x01(\v2#.whatsapp.webhooks.v1.ViolationInfoR\rviolationInfo\x12;\n" +
 	"\twaba_info\x18\x05 \x01(\v2\x1e.whatsapp.webhooks.v1.WabaInfoR\bwabaInfo\x12\x85\x01\n" +

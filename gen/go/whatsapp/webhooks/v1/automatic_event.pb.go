@@ -218,13 +218,13 @@ var File_whatsapp_webhooks_v1_automatic_event_proto protoreflect.FileDescriptor
 
 const file_whatsapp_webhooks_v1_automatic_event_proto_rawDesc = "" +
 	"\n" +
-	"*whatsapp/webhooks/v1/automatic_event.proto\x12\x14whatsapp.webhooks.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xaa\x02\n" +
-	"\x0eAutomaticEvent\x12\x13\n" +
-	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x88\x01\x01\x12G\n" +
+	"*whatsapp/webhooks/v1/automatic_event.proto\x12\x14whatsapp.webhooks.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb4\x02\n" +
+	"\x0eAutomaticEvent\x12\x18\n" +
+	"\x02id\x18\x01 \x01(\tB\x03\x80\x01\x01H\x00R\x02id\x88\x01\x01\x12G\n" +
 	"\n" +
 	"event_name\x18\x02 \x01(\x0e2(.whatsapp.webhooks.v1.AutomaticEventNameR\teventName\x128\n" +
-	"\ttimestamp\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\ttimestamp\x12 \n" +
-	"\tctwa_clid\x18\x04 \x01(\tH\x01R\bctwaClid\x88\x01\x01\x12I\n" +
+	"\ttimestamp\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\ttimestamp\x12%\n" +
+	"\tctwa_clid\x18\x04 \x01(\tB\x03\x80\x01\x01H\x01R\bctwaClid\x88\x01\x01\x12I\n" +
 	"\vcustom_data\x18\x05 \x01(\v2(.whatsapp.webhooks.v1.AutomaticEventDataR\n" +
 	"customDataB\x05\n" +
 	"\x03_idB\f\n" +

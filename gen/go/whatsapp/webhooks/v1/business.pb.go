@@ -285,10 +285,10 @@ const file_whatsapp_webhooks_v1_business_proto_rawDesc = "" +
 	"!_max_daily_conversation_per_phone\";\n" +
 	"\x14BusinessStatusUpdate\x12\x19\n" +
 	"\x05event\x18\x01 \x01(\tH\x00R\x05event\x88\x01\x01B\b\n" +
-	"\x06_event\"\xdc\x01\n" +
-	"\x16BusinessUsernameUpdate\x125\n" +
-	"\x14display_phone_number\x18\x01 \x01(\tH\x00R\x12displayPhoneNumber\x88\x01\x01\x12\x1f\n" +
-	"\busername\x18\x02 \x01(\tH\x01R\busername\x88\x01\x01\x12D\n" +
+	"\x06_event\"\xe6\x01\n" +
+	"\x16BusinessUsernameUpdate\x12:\n" +
+	"\x14display_phone_number\x18\x01 \x01(\tB\x03\x80\x01\x01H\x00R\x12displayPhoneNumber\x88\x01\x01\x12$\n" +
+	"\busername\x18\x02 \x01(\tB\x03\x80\x01\x01H\x01R\busername\x88\x01\x01\x12D\n" +
 	"\x06status\x18\x03 \x01(\x0e2,.whatsapp.webhooks.v1.BusinessUsernameStatusR\x06statusB\x17\n" +
 	"\x15_display_phone_numberB\v\n" +
 	"\t_username*\xb6\x01\n" +

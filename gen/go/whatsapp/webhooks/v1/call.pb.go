@@ -744,18 +744,18 @@ var File_whatsapp_webhooks_v1_call_proto protoreflect.FileDescriptor
 
 const file_whatsapp_webhooks_v1_call_proto_rawDesc = "" +
 	"\n" +
-	"\x1fwhatsapp/webhooks/v1/call.proto\x12\x14whatsapp.webhooks.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a whatsapp/webhooks/v1/error.proto\x1a whatsapp/webhooks/v1/media.proto\"\x9d\n" +
+	"\x1fwhatsapp/webhooks/v1/call.proto\x12\x14whatsapp.webhooks.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a whatsapp/webhooks/v1/error.proto\x1a whatsapp/webhooks/v1/media.proto\"\xc5\n" +
 	"\n" +
-	"\x04Call\x12\x13\n" +
-	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x88\x01\x01\x12\x18\n" +
+	"\x04Call\x12\x18\n" +
+	"\x02id\x18\x01 \x01(\tB\x03\x80\x01\x01H\x00R\x02id\x88\x01\x01\x12\x18\n" +
 	"\x02to\x18\x02 \x01(\tB\x03\x80\x01\x01H\x01R\x02to\x88\x01\x01\x12\x1c\n" +
-	"\x04from\x18\x03 \x01(\tB\x03\x80\x01\x01H\x02R\x04from\x88\x01\x01\x12!\n" +
+	"\x04from\x18\x03 \x01(\tB\x03\x80\x01\x01H\x02R\x04from\x88\x01\x01\x12&\n" +
 	"\n" +
-	"to_user_id\x18\x04 \x01(\tH\x03R\btoUserId\x88\x01\x01\x12.\n" +
-	"\x11to_parent_user_id\x18\x05 \x01(\tH\x04R\x0etoParentUserId\x88\x01\x01\x12%\n" +
-	"\ffrom_user_id\x18\x06 \x01(\tH\x05R\n" +
-	"fromUserId\x88\x01\x01\x122\n" +
-	"\x13from_parent_user_id\x18\a \x01(\tH\x06R\x10fromParentUserId\x88\x01\x01\x125\n" +
+	"to_user_id\x18\x04 \x01(\tB\x03\x80\x01\x01H\x03R\btoUserId\x88\x01\x01\x123\n" +
+	"\x11to_parent_user_id\x18\x05 \x01(\tB\x03\x80\x01\x01H\x04R\x0etoParentUserId\x88\x01\x01\x12*\n" +
+	"\ffrom_user_id\x18\x06 \x01(\tB\x03\x80\x01\x01H\x05R\n" +
+	"fromUserId\x88\x01\x01\x127\n" +
+	"\x13from_parent_user_id\x18\a \x01(\tB\x03\x80\x01\x01H\x06R\x10fromParentUserId\x88\x01\x01\x125\n" +
 	"\x05event\x18\b \x01(\x0e2\x1f.whatsapp.webhooks.v1.CallEventR\x05event\x128\n" +
 	"\ttimestamp\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\ttimestamp\x12A\n" +
 	"\tdirection\x18\n" +
@@ -765,10 +765,10 @@ const file_whatsapp_webhooks_v1_call_proto_rawDesc = "" +
 	"\n" +
 	"start_time\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
 	"\bend_time\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12\x1f\n" +
-	"\bduration\x18\x0f \x01(\x05H\aR\bduration\x88\x01\x01\x12<\n" +
-	"\x18biz_opaque_callback_data\x18\x10 \x01(\tH\bR\x15bizOpaqueCallbackData\x88\x01\x01\x12.\n" +
-	"\x10deeplink_payload\x18\x11 \x01(\tH\tR\x0fdeeplinkPayload\x88\x01\x01\x12$\n" +
-	"\vcta_payload\x18\x12 \x01(\tH\n" +
+	"\bduration\x18\x0f \x01(\x05H\aR\bduration\x88\x01\x01\x12A\n" +
+	"\x18biz_opaque_callback_data\x18\x10 \x01(\tB\x03\x80\x01\x01H\bR\x15bizOpaqueCallbackData\x88\x01\x01\x123\n" +
+	"\x10deeplink_payload\x18\x11 \x01(\tB\x03\x80\x01\x01H\tR\x0fdeeplinkPayload\x88\x01\x01\x12)\n" +
+	"\vcta_payload\x18\x12 \x01(\tB\x03\x80\x01\x01H\n" +
 	"R\n" +
 	"ctaPayload\x88\x01\x01\x12J\n" +
 	"\x0ecall_recording\x18\x13 \x01(\v2#.whatsapp.webhooks.v1.CallRecordingR\rcallRecording\x12M\n" +

@@ -355,15 +355,15 @@ const file_whatsapp_webhooks_v1_contact_sync_proto_rawDesc = "" +
 	"\acontact\x18\x02 \x01(\v2#.whatsapp.webhooks.v1.SyncedContactR\acontact\x12?\n" +
 	"\x06action\x18\x03 \x01(\x0e2'.whatsapp.webhooks.v1.ContactSyncActionR\x06action\x12E\n" +
 	"\bmetadata\x18\x04 \x01(\v2).whatsapp.webhooks.v1.ContactSyncMetadataR\bmetadata\x128\n" +
-	"\ttimestamp\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\ttimestamp\"\xd5\x02\n" +
+	"\ttimestamp\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\ttimestamp\"\xdf\x02\n" +
 	"\rSyncedContact\x12%\n" +
 	"\tfull_name\x18\x01 \x01(\tB\x03\x80\x01\x01H\x00R\bfullName\x88\x01\x01\x12'\n" +
 	"\n" +
 	"first_name\x18\x02 \x01(\tB\x03\x80\x01\x01H\x01R\tfirstName\x88\x01\x01\x12+\n" +
-	"\fphone_number\x18\x03 \x01(\tB\x03\x80\x01\x01H\x02R\vphoneNumber\x88\x01\x01\x12\x1c\n" +
-	"\auser_id\x18\x04 \x01(\tH\x03R\x06userId\x88\x01\x01\x12$\n" +
-	"\busername\x18\x05 \x01(\tB\x03\x80\x01\x01H\x04R\busername\x88\x01\x01\x12)\n" +
-	"\x0eparent_user_id\x18\x06 \x01(\tH\x05R\fparentUserId\x88\x01\x01B\f\n" +
+	"\fphone_number\x18\x03 \x01(\tB\x03\x80\x01\x01H\x02R\vphoneNumber\x88\x01\x01\x12!\n" +
+	"\auser_id\x18\x04 \x01(\tB\x03\x80\x01\x01H\x03R\x06userId\x88\x01\x01\x12$\n" +
+	"\busername\x18\x05 \x01(\tB\x03\x80\x01\x01H\x04R\busername\x88\x01\x01\x12.\n" +
+	"\x0eparent_user_id\x18\x06 \x01(\tB\x03\x80\x01\x01H\x05R\fparentUserId\x88\x01\x01B\f\n" +
 	"\n" +
 	"_full_nameB\r\n" +
 	"\v_first_nameB\x0f\n" +

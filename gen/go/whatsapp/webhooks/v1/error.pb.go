@@ -173,7 +173,7 @@ var File_whatsapp_webhooks_v1_error_proto protoreflect.FileDescriptor
 
 const file_whatsapp_webhooks_v1_error_proto_rawDesc = "" +
 	"\n" +
-	" whatsapp/webhooks/v1/error.proto\x12\x14whatsapp.webhooks.v1\"\xc2\x02\n" +
+	" whatsapp/webhooks/v1/error.proto\x12\x14whatsapp.webhooks.v1\"\xc7\x02\n" +
 	"\x05Error\x12\x17\n" +
 	"\x04code\x18\x01 \x01(\x05H\x00R\x04code\x88\x01\x01\x12\x19\n" +
 	"\x05title\x18\x02 \x01(\tH\x01R\x05title\x88\x01\x01\x12\x1d\n" +
@@ -181,8 +181,8 @@ const file_whatsapp_webhooks_v1_error_proto_rawDesc = "" +
 	"\n" +
 	"error_data\x18\x04 \x01(\v2\x1f.whatsapp.webhooks.v1.ErrorDataR\terrorData\x12\x17\n" +
 	"\x04href\x18\x05 \x01(\tH\x03R\x04href\x88\x01\x01\x12(\n" +
-	"\rerror_subcode\x18\x06 \x01(\x05H\x04R\ferrorSubcode\x88\x01\x01\x12\x1d\n" +
-	"\adetails\x18\a \x01(\tH\x05R\adetails\x88\x01\x01B\a\n" +
+	"\rerror_subcode\x18\x06 \x01(\x05H\x04R\ferrorSubcode\x88\x01\x01\x12\"\n" +
+	"\adetails\x18\a \x01(\tB\x03\x80\x01\x01H\x05R\adetails\x88\x01\x01B\a\n" +
 	"\x05_codeB\b\n" +
 	"\x06_titleB\n" +
 	"\n" +

@@ -633,11 +633,10 @@ var File_whatsapp_webhooks_v1_group_update_proto protoreflect.FileDescriptor
 
 const file_whatsapp_webhooks_v1_group_update_proto_rawDesc = "" +
 	"\n" +
-	"'whatsapp/webhooks/v1/group_update.proto\x12\x14whatsapp.webhooks.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a whatsapp/webhooks/v1/error.proto\"\xff\n" +
-	"\n" +
+	"'whatsapp/webhooks/v1/group_update.proto\x12\x14whatsapp.webhooks.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a whatsapp/webhooks/v1/error.proto\"\x93\v\n" +
 	"\vGroupUpdate\x128\n" +
-	"\ttimestamp\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\ttimestamp\x12\x1e\n" +
-	"\bgroup_id\x18\x02 \x01(\tH\x00R\agroupId\x88\x01\x01\x129\n" +
+	"\ttimestamp\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\ttimestamp\x12#\n" +
+	"\bgroup_id\x18\x02 \x01(\tB\x03\x80\x01\x01H\x00R\agroupId\x88\x01\x01\x129\n" +
 	"\x04type\x18\x03 \x01(\x0e2%.whatsapp.webhooks.v1.GroupUpdateTypeR\x04type\x12\"\n" +
 	"\n" +
 	"request_id\x18\x04 \x01(\tH\x01R\trequestId\x88\x01\x01\x123\n" +
@@ -652,11 +651,11 @@ const file_whatsapp_webhooks_v1_group_update_proto_rawDesc = "" +
 	"\x14removed_participants\x18\v \x03(\v2&.whatsapp.webhooks.v1.GroupParticipantR\x13removedParticipants\x12W\n" +
 	"\x13failed_participants\x18\f \x03(\v2&.whatsapp.webhooks.v1.GroupParticipantR\x12failedParticipants\x12G\n" +
 	"\finitiated_by\x18\r \x01(\x0e2$.whatsapp.webhooks.v1.GroupInitiatorR\vinitiatedBy\x12\x1b\n" +
-	"\x06reason\x18\x0e \x01(\tH\x06R\x06reason\x88\x01\x01\x12+\n" +
-	"\x0fjoin_request_id\x18\x0f \x01(\tH\aR\rjoinRequestId\x88\x01\x01\x12\x1d\n" +
-	"\x05wa_id\x18\x10 \x01(\tB\x03\x80\x01\x01H\bR\x04waId\x88\x01\x01\x12\x1c\n" +
-	"\auser_id\x18\x11 \x01(\tH\tR\x06userId\x88\x01\x01\x12)\n" +
-	"\x0eparent_user_id\x18\x12 \x01(\tH\n" +
+	"\x06reason\x18\x0e \x01(\tH\x06R\x06reason\x88\x01\x01\x120\n" +
+	"\x0fjoin_request_id\x18\x0f \x01(\tB\x03\x80\x01\x01H\aR\rjoinRequestId\x88\x01\x01\x12\x1d\n" +
+	"\x05wa_id\x18\x10 \x01(\tB\x03\x80\x01\x01H\bR\x04waId\x88\x01\x01\x12!\n" +
+	"\auser_id\x18\x11 \x01(\tB\x03\x80\x01\x01H\tR\x06userId\x88\x01\x01\x12.\n" +
+	"\x0eparent_user_id\x18\x12 \x01(\tB\x03\x80\x01\x01H\n" +
 	"R\fparentUserId\x88\x01\x01\x12$\n" +
 	"\busername\x18\x13 \x01(\tB\x03\x80\x01\x01H\vR\busername\x88\x01\x01\x12R\n" +
 	"\x0fprofile_picture\x18\x14 \x01(\v2).whatsapp.webhooks.v1.GroupProfilePictureR\x0eprofilePicture\x12K\n" +
@@ -675,12 +674,12 @@ const file_whatsapp_webhooks_v1_group_update_proto_rawDesc = "" +
 	"\n" +
 	"\b_user_idB\x11\n" +
 	"\x0f_parent_user_idB\v\n" +
-	"\t_username\"\xb5\x02\n" +
+	"\t_username\"\xbf\x02\n" +
 	"\x10GroupParticipant\x12\x1d\n" +
 	"\x05wa_id\x18\x01 \x01(\tB\x03\x80\x01\x01H\x00R\x04waId\x88\x01\x01\x12\x1e\n" +
-	"\x05input\x18\x02 \x01(\tB\x03\x80\x01\x01H\x01R\x05input\x88\x01\x01\x12\x1c\n" +
-	"\auser_id\x18\x03 \x01(\tH\x02R\x06userId\x88\x01\x01\x12)\n" +
-	"\x0eparent_user_id\x18\x04 \x01(\tH\x03R\fparentUserId\x88\x01\x01\x12$\n" +
+	"\x05input\x18\x02 \x01(\tB\x03\x80\x01\x01H\x01R\x05input\x88\x01\x01\x12!\n" +
+	"\auser_id\x18\x03 \x01(\tB\x03\x80\x01\x01H\x02R\x06userId\x88\x01\x01\x12.\n" +
+	"\x0eparent_user_id\x18\x04 \x01(\tB\x03\x80\x01\x01H\x03R\fparentUserId\x88\x01\x01\x12$\n" +
 	"\busername\x18\x05 \x01(\tB\x03\x80\x01\x01H\x04R\busername\x88\x01\x01\x123\n" +
 	"\x06errors\x18\x06 \x03(\v2\x1b.whatsapp.webhooks.v1.ErrorR\x06errorsB\b\n" +
 	"\x06_wa_idB\b\n" +

@@ -1245,9 +1245,9 @@ const file_whatsapp_webhooks_v1_interactive_proto_rawDesc = "" +
 	" \x01(\v2%.whatsapp.webhooks.v1.InteractiveTextR\x06header\x129\n" +
 	"\x04body\x18\v \x01(\v2%.whatsapp.webhooks.v1.InteractiveTextR\x04body\x12=\n" +
 	"\x06footer\x18\f \x01(\v2%.whatsapp.webhooks.v1.InteractiveTextR\x06footer\x12?\n" +
-	"\x06action\x18\r \x01(\v2'.whatsapp.webhooks.v1.InteractiveActionR\x06action\"\x94\x01\n" +
-	"\x10InteractiveReply\x12\x13\n" +
-	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x88\x01\x01\x12\x1e\n" +
+	"\x06action\x18\r \x01(\v2'.whatsapp.webhooks.v1.InteractiveActionR\x06action\"\x99\x01\n" +
+	"\x10InteractiveReply\x12\x18\n" +
+	"\x02id\x18\x01 \x01(\tB\x03\x80\x01\x01H\x00R\x02id\x88\x01\x01\x12\x1e\n" +
 	"\x05title\x18\x02 \x01(\tB\x03\x80\x01\x01H\x01R\x05title\x88\x01\x01\x12*\n" +
 	"\vdescription\x18\x03 \x01(\tB\x03\x80\x01\x01H\x02R\vdescription\x88\x01\x01B\x05\n" +
 	"\x03_idB\b\n" +
@@ -1265,11 +1265,11 @@ const file_whatsapp_webhooks_v1_interactive_proto_rawDesc = "" +
 	"\fis_permanent\x18\x02 \x01(\bH\x00R\visPermanent\x88\x01\x01\x12M\n" +
 	"\x14expiration_timestamp\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x13expirationTimestamp\x12[\n" +
 	"\x0fresponse_source\x18\x04 \x01(\x0e22.whatsapp.webhooks.v1.CallPermissionResponseSourceR\x0eresponseSourceB\x0f\n" +
-	"\r_is_permanent\"\xdf\x02\n" +
+	"\r_is_permanent\"\xe4\x02\n" +
 	"\x12PaymentMethodReply\x12*\n" +
 	"\x0epayment_method\x18\x01 \x01(\tH\x00R\rpaymentMethod\x88\x01\x01\x12G\n" +
-	"\x11payment_timestamp\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x10paymentTimestamp\x12&\n" +
-	"\freference_id\x18\x03 \x01(\tH\x01R\vreferenceId\x88\x01\x01\x122\n" +
+	"\x11payment_timestamp\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x10paymentTimestamp\x12+\n" +
+	"\freference_id\x18\x03 \x01(\tB\x03\x80\x01\x01H\x01R\vreferenceId\x88\x01\x01\x122\n" +
 	"\x10last_four_digits\x18\x04 \x01(\tB\x03\x80\x01\x01H\x02R\x0elastFourDigits\x88\x01\x01\x12-\n" +
 	"\rcredential_id\x18\x05 \x01(\tB\x03\x80\x01\x01H\x03R\fcredentialId\x88\x01\x01B\x11\n" +
 	"\x0f_payment_methodB\x0f\n" +
@@ -1283,10 +1283,10 @@ const file_whatsapp_webhooks_v1_interactive_proto_rawDesc = "" +
 	"\x05video\x18\x04 \x01(\v2\x1b.whatsapp.webhooks.v1.MediaR\x05video\x127\n" +
 	"\bdocument\x18\x05 \x01(\v2\x1b.whatsapp.webhooks.v1.MediaR\bdocumentB\a\n" +
 	"\x05_typeB\a\n" +
-	"\x05_text\"\xb3\x03\n" +
+	"\x05_text\"\xb8\x03\n" +
 	"\x11InteractiveAction\x12\x17\n" +
-	"\x04name\x18\x01 \x01(\tH\x00R\x04name\x88\x01\x01\x12\x1b\n" +
-	"\x06button\x18\x02 \x01(\tH\x01R\x06button\x88\x01\x01\x12A\n" +
+	"\x04name\x18\x01 \x01(\tH\x00R\x04name\x88\x01\x01\x12 \n" +
+	"\x06button\x18\x02 \x01(\tB\x03\x80\x01\x01H\x01R\x06button\x88\x01\x01\x12A\n" +
 	"\abuttons\x18\x03 \x03(\v2'.whatsapp.webhooks.v1.InteractiveButtonR\abuttons\x12D\n" +
 	"\bsections\x18\x04 \x03(\v2(.whatsapp.webhooks.v1.InteractiveSectionR\bsections\x12\"\n" +
 	"\n" +
@@ -1302,31 +1302,31 @@ const file_whatsapp_webhooks_v1_interactive_proto_rawDesc = "" +
 	"\x11InteractiveButton\x12\x17\n" +
 	"\x04type\x18\x01 \x01(\tH\x00R\x04type\x88\x01\x01\x12<\n" +
 	"\x05reply\x18\x02 \x01(\v2&.whatsapp.webhooks.v1.InteractiveReplyR\x05replyB\a\n" +
-	"\x05_type\"\xc4\x01\n" +
-	"\x12InteractiveSection\x12\x19\n" +
-	"\x05title\x18\x01 \x01(\tH\x00R\x05title\x88\x01\x01\x12:\n" +
+	"\x05_type\"\xc9\x01\n" +
+	"\x12InteractiveSection\x12\x1e\n" +
+	"\x05title\x18\x01 \x01(\tB\x03\x80\x01\x01H\x00R\x05title\x88\x01\x01\x12:\n" +
 	"\x04rows\x18\x02 \x03(\v2&.whatsapp.webhooks.v1.InteractiveReplyR\x04rows\x12M\n" +
 	"\rproduct_items\x18\x03 \x03(\v2(.whatsapp.webhooks.v1.InteractiveProductR\fproductItemsB\b\n" +
 	"\x06_title\"a\n" +
 	"\x12InteractiveProduct\x123\n" +
 	"\x13product_retailer_id\x18\x01 \x01(\tH\x00R\x11productRetailerId\x88\x01\x01B\x16\n" +
-	"\x14_product_retailer_id\"\xa0\x06\n" +
-	"\x15InteractiveParameters\x12&\n" +
-	"\fdisplay_text\x18\x01 \x01(\tH\x00R\vdisplayText\x88\x01\x01\x12\x15\n" +
-	"\x03url\x18\x02 \x01(\tH\x01R\x03url\x88\x01\x01\x125\n" +
-	"\x14flow_message_version\x18\x03 \x01(\tH\x02R\x12flowMessageVersion\x88\x01\x01\x12\"\n" +
+	"\x14_product_retailer_id\"\xb9\x06\n" +
+	"\x15InteractiveParameters\x12+\n" +
+	"\fdisplay_text\x18\x01 \x01(\tB\x03\x80\x01\x01H\x00R\vdisplayText\x88\x01\x01\x12\x1a\n" +
+	"\x03url\x18\x02 \x01(\tB\x03\x80\x01\x01H\x01R\x03url\x88\x01\x01\x125\n" +
+	"\x14flow_message_version\x18\x03 \x01(\tH\x02R\x12flowMessageVersion\x88\x01\x01\x12'\n" +
 	"\n" +
-	"flow_token\x18\x04 \x01(\tH\x03R\tflowToken\x88\x01\x01\x12\x1c\n" +
+	"flow_token\x18\x04 \x01(\tB\x03\x80\x01\x01H\x03R\tflowToken\x88\x01\x01\x12\x1c\n" +
 	"\aflow_id\x18\x05 \x01(\tH\x04R\x06flowId\x88\x01\x01\x12 \n" +
-	"\tflow_name\x18\x06 \x01(\tH\x05R\bflowName\x88\x01\x01\x12\x1e\n" +
-	"\bflow_cta\x18\a \x01(\tH\x06R\aflowCta\x88\x01\x01\x12$\n" +
+	"\tflow_name\x18\x06 \x01(\tH\x05R\bflowName\x88\x01\x01\x12#\n" +
+	"\bflow_cta\x18\a \x01(\tB\x03\x80\x01\x01H\x06R\aflowCta\x88\x01\x01\x12$\n" +
 	"\vflow_action\x18\b \x01(\tH\aR\n" +
 	"flowAction\x88\x01\x01\x12\x17\n" +
 	"\x04mode\x18\t \x01(\tH\bR\x04mode\x88\x01\x01\x12W\n" +
 	"\x13flow_action_payload\x18\n" +
 	" \x01(\v2'.whatsapp.webhooks.v1.FlowActionPayloadR\x11flowActionPayload\x12F\n" +
-	"\x1dthumbnail_product_retailer_id\x18\v \x01(\tH\tR\x1athumbnailProductRetailerId\x88\x01\x01\x12\x1d\n" +
-	"\apayload\x18\f \x01(\tH\n" +
+	"\x1dthumbnail_product_retailer_id\x18\v \x01(\tH\tR\x1athumbnailProductRetailerId\x88\x01\x01\x12\"\n" +
+	"\apayload\x18\f \x01(\tB\x03\x80\x01\x01H\n" +
 	"R\apayload\x88\x01\x01\x12$\n" +
 	"\vttl_minutes\x18\r \x01(\x05H\vR\n" +
 	"ttlMinutes\x88\x01\x01\x12\x1d\n" +

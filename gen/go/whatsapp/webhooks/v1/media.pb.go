@@ -147,7 +147,7 @@ var File_whatsapp_webhooks_v1_media_proto protoreflect.FileDescriptor
 
 const file_whatsapp_webhooks_v1_media_proto_rawDesc = "" +
 	"\n" +
-	" whatsapp/webhooks/v1/media.proto\x12\x14whatsapp.webhooks.v1\"\xf2\x02\n" +
+	" whatsapp/webhooks/v1/media.proto\x12\x14whatsapp.webhooks.v1\"\xfc\x02\n" +
 	"\x05Media\x12\x13\n" +
 	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x88\x01\x01\x12 \n" +
 	"\tmime_type\x18\x02 \x01(\tH\x01R\bmimeType\x88\x01\x01\x12\x1b\n" +
@@ -155,9 +155,9 @@ const file_whatsapp_webhooks_v1_media_proto_rawDesc = "" +
 	"\acaption\x18\x04 \x01(\tB\x03\x80\x01\x01H\x03R\acaption\x88\x01\x01\x12$\n" +
 	"\bfilename\x18\x05 \x01(\tB\x03\x80\x01\x01H\x04R\bfilename\x88\x01\x01\x12\x19\n" +
 	"\x05voice\x18\x06 \x01(\bH\x05R\x05voice\x88\x01\x01\x12\x1f\n" +
-	"\banimated\x18\a \x01(\bH\x06R\banimated\x88\x01\x01\x12\x15\n" +
-	"\x03url\x18\b \x01(\tH\aR\x03url\x88\x01\x01\x12\x17\n" +
-	"\x04link\x18\t \x01(\tH\bR\x04link\x88\x01\x01B\x05\n" +
+	"\banimated\x18\a \x01(\bH\x06R\banimated\x88\x01\x01\x12\x1a\n" +
+	"\x03url\x18\b \x01(\tB\x03\x80\x01\x01H\aR\x03url\x88\x01\x01\x12\x1c\n" +
+	"\x04link\x18\t \x01(\tB\x03\x80\x01\x01H\bR\x04link\x88\x01\x01B\x05\n" +
 	"\x03_idB\f\n" +
 	"\n" +
 	"_mime_typeB\t\n" +

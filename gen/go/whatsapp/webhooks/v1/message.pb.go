@@ -1292,15 +1292,15 @@ var File_whatsapp_webhooks_v1_message_proto protoreflect.FileDescriptor
 
 const file_whatsapp_webhooks_v1_message_proto_rawDesc = "" +
 	"\n" +
-	"\"whatsapp/webhooks/v1/message.proto\x12\x14whatsapp.webhooks.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a'whatsapp/webhooks/v1/contact_card.proto\x1a whatsapp/webhooks/v1/error.proto\x1a&whatsapp/webhooks/v1/interactive.proto\x1a#whatsapp/webhooks/v1/location.proto\x1a whatsapp/webhooks/v1/media.proto\x1a whatsapp/webhooks/v1/order.proto\x1a#whatsapp/webhooks/v1/referral.proto\x1a(whatsapp/webhooks/v1/sent_template.proto\x1a(whatsapp/webhooks/v1/system_notice.proto\"\xda\x12\n" +
+	"\"whatsapp/webhooks/v1/message.proto\x12\x14whatsapp.webhooks.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a'whatsapp/webhooks/v1/contact_card.proto\x1a whatsapp/webhooks/v1/error.proto\x1a&whatsapp/webhooks/v1/interactive.proto\x1a#whatsapp/webhooks/v1/location.proto\x1a whatsapp/webhooks/v1/media.proto\x1a whatsapp/webhooks/v1/order.proto\x1a#whatsapp/webhooks/v1/referral.proto\x1a(whatsapp/webhooks/v1/sent_template.proto\x1a(whatsapp/webhooks/v1/system_notice.proto\"\x87\x13\n" +
 	"\aMessage\x12\x1c\n" +
-	"\x04from\x18\x01 \x01(\tB\x03\x80\x01\x01H\x00R\x04from\x88\x01\x01\x12%\n" +
-	"\ffrom_user_id\x18\x02 \x01(\tH\x01R\n" +
-	"fromUserId\x88\x01\x01\x122\n" +
-	"\x13from_parent_user_id\x18\x03 \x01(\tH\x02R\x10fromParentUserId\x88\x01\x01\x12+\n" +
-	"\x0ffrom_logical_id\x18\x04 \x01(\tH\x03R\rfromLogicalId\x88\x01\x01\x12\x1e\n" +
-	"\bgroup_id\x18\x05 \x01(\tH\x04R\agroupId\x88\x01\x01\x12\x13\n" +
-	"\x02id\x18\x06 \x01(\tH\x05R\x02id\x88\x01\x01\x128\n" +
+	"\x04from\x18\x01 \x01(\tB\x03\x80\x01\x01H\x00R\x04from\x88\x01\x01\x12*\n" +
+	"\ffrom_user_id\x18\x02 \x01(\tB\x03\x80\x01\x01H\x01R\n" +
+	"fromUserId\x88\x01\x01\x127\n" +
+	"\x13from_parent_user_id\x18\x03 \x01(\tB\x03\x80\x01\x01H\x02R\x10fromParentUserId\x88\x01\x01\x120\n" +
+	"\x0ffrom_logical_id\x18\x04 \x01(\tB\x03\x80\x01\x01H\x03R\rfromLogicalId\x88\x01\x01\x12#\n" +
+	"\bgroup_id\x18\x05 \x01(\tB\x03\x80\x01\x01H\x04R\agroupId\x88\x01\x01\x12\x18\n" +
+	"\x02id\x18\x06 \x01(\tB\x03\x80\x01\x01H\x05R\x02id\x88\x01\x01\x128\n" +
 	"\ttimestamp\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\ttimestamp\x125\n" +
 	"\x04type\x18\b \x01(\x0e2!.whatsapp.webhooks.v1.MessageTypeR\x04type\x12>\n" +
 	"\acontext\x18\t \x01(\v2$.whatsapp.webhooks.v1.MessageContextR\acontext\x12:\n" +
@@ -1325,10 +1325,10 @@ const file_whatsapp_webhooks_v1_message_proto_rawDesc = "" +
 	"\vunsupported\x18\" \x01(\v2(.whatsapp.webhooks.v1.UnsupportedMessageR\vunsupported\x125\n" +
 	"\x04edit\x18# \x01(\v2!.whatsapp.webhooks.v1.MessageEditR\x04edit\x12?\n" +
 	"\x06revoke\x18$ \x01(\v2'.whatsapp.webhooks.v1.MessageRevocationR\x06revoke\x12\x18\n" +
-	"\x02to\x18% \x01(\tB\x03\x80\x01\x01H\x06R\x02to\x88\x01\x01\x12!\n" +
+	"\x02to\x18% \x01(\tB\x03\x80\x01\x01H\x06R\x02to\x88\x01\x01\x12&\n" +
 	"\n" +
-	"to_user_id\x18& \x01(\tH\aR\btoUserId\x88\x01\x01\x12.\n" +
-	"\x11to_parent_user_id\x18' \x01(\tH\bR\x0etoParentUserId\x88\x01\x01\x12M\n" +
+	"to_user_id\x18& \x01(\tB\x03\x80\x01\x01H\aR\btoUserId\x88\x01\x01\x123\n" +
+	"\x11to_parent_user_id\x18' \x01(\tB\x03\x80\x01\x01H\bR\x0etoParentUserId\x88\x01\x01\x12M\n" +
 	"\x0fhistory_context\x18( \x01(\v2$.whatsapp.webhooks.v1.HistoryContextR\x0ehistoryContext\x12?\n" +
 	"\x06origin\x18) \x01(\x0e2'.whatsapp.webhooks.v1.ContactCardOriginR\x06origin\x12>\n" +
 	"\btemplate\x18* \x01(\v2\".whatsapp.webhooks.v1.SentTemplateR\btemplate\x127\n" +
@@ -1336,9 +1336,9 @@ const file_whatsapp_webhooks_v1_message_proto_rawDesc = "" +
 	"\x04flow\x18, \x01(\v2\x1e.whatsapp.webhooks.v1.SentFlowR\x04flow\x120\n" +
 	"\x11messaging_product\x18- \x01(\tH\tR\x10messagingProduct\x88\x01\x01\x12*\n" +
 	"\x0erecipient_type\x18. \x01(\tH\n" +
-	"R\rrecipientType\x88\x01\x01\x12!\n" +
-	"\trecipient\x18/ \x01(\tH\vR\trecipient\x88\x01\x01\x12<\n" +
-	"\x18biz_opaque_callback_data\x180 \x01(\tH\fR\x15bizOpaqueCallbackData\x88\x01\x01B\a\n" +
+	"R\rrecipientType\x88\x01\x01\x12&\n" +
+	"\trecipient\x18/ \x01(\tB\x03\x80\x01\x01H\vR\trecipient\x88\x01\x01\x12A\n" +
+	"\x18biz_opaque_callback_data\x180 \x01(\tB\x03\x80\x01\x01H\fR\x15bizOpaqueCallbackData\x88\x01\x01B\a\n" +
 	"\x05_fromB\x0f\n" +
 	"\r_from_user_idB\x16\n" +
 	"\x14_from_parent_user_idB\x12\n" +
@@ -1358,18 +1358,18 @@ const file_whatsapp_webhooks_v1_message_proto_rawDesc = "" +
 	"\vpreview_url\x18\x02 \x01(\bH\x01R\n" +
 	"previewUrl\x88\x01\x01B\a\n" +
 	"\x05_bodyB\x0e\n" +
-	"\f_preview_url\"\xde\x03\n" +
+	"\f_preview_url\"\xf2\x03\n" +
 	"\x0eMessageContext\x12\x1c\n" +
-	"\x04from\x18\x01 \x01(\tB\x03\x80\x01\x01H\x00R\x04from\x88\x01\x01\x12\x13\n" +
-	"\x02id\x18\x02 \x01(\tH\x01R\x02id\x88\x01\x01\x12!\n" +
+	"\x04from\x18\x01 \x01(\tB\x03\x80\x01\x01H\x00R\x04from\x88\x01\x01\x12\x18\n" +
+	"\x02id\x18\x02 \x01(\tB\x03\x80\x01\x01H\x01R\x02id\x88\x01\x01\x12!\n" +
 	"\tforwarded\x18\x03 \x01(\bH\x02R\tforwarded\x88\x01\x01\x126\n" +
 	"\x14frequently_forwarded\x18\x04 \x01(\bH\x03R\x13frequentlyForwarded\x88\x01\x01\x12P\n" +
-	"\x10referred_product\x18\x05 \x01(\v2%.whatsapp.webhooks.v1.ReferredProductR\x0freferredProduct\x12%\n" +
-	"\ffrom_user_id\x18\x06 \x01(\tH\x04R\n" +
-	"fromUserId\x88\x01\x01\x122\n" +
-	"\x13from_parent_user_id\x18\a \x01(\tH\x05R\x10fromParentUserId\x88\x01\x01\x12\"\n" +
+	"\x10referred_product\x18\x05 \x01(\v2%.whatsapp.webhooks.v1.ReferredProductR\x0freferredProduct\x12*\n" +
+	"\ffrom_user_id\x18\x06 \x01(\tB\x03\x80\x01\x01H\x04R\n" +
+	"fromUserId\x88\x01\x01\x127\n" +
+	"\x13from_parent_user_id\x18\a \x01(\tB\x03\x80\x01\x01H\x05R\x10fromParentUserId\x88\x01\x01\x12'\n" +
 	"\n" +
-	"message_id\x18\b \x01(\tH\x06R\tmessageId\x88\x01\x01B\a\n" +
+	"message_id\x18\b \x01(\tB\x03\x80\x01\x01H\x06R\tmessageId\x88\x01\x01B\a\n" +
 	"\x05_fromB\x05\n" +
 	"\x03_idB\f\n" +
 	"\n" +
@@ -1383,35 +1383,35 @@ const file_whatsapp_webhooks_v1_message_proto_rawDesc = "" +
 	"catalog_id\x18\x01 \x01(\tH\x00R\tcatalogId\x88\x01\x01\x123\n" +
 	"\x13product_retailer_id\x18\x02 \x01(\tH\x01R\x11productRetailerId\x88\x01\x01B\r\n" +
 	"\v_catalog_idB\x16\n" +
-	"\x14_product_retailer_id\"\xaf\x01\n" +
+	"\x14_product_retailer_id\"\xb4\x01\n" +
 	"\bIdentity\x12'\n" +
 	"\facknowledged\x18\x01 \x01(\bH\x00R\facknowledged\x88\x01\x01\x12G\n" +
-	"\x11created_timestamp\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x10createdTimestamp\x12\x17\n" +
-	"\x04hash\x18\x03 \x01(\tH\x01R\x04hash\x88\x01\x01B\x0f\n" +
+	"\x11created_timestamp\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x10createdTimestamp\x12\x1c\n" +
+	"\x04hash\x18\x03 \x01(\tB\x03\x80\x01\x01H\x01R\x04hash\x88\x01\x01B\x0f\n" +
 	"\r_acknowledgedB\a\n" +
-	"\x05_hash\"^\n" +
+	"\x05_hash\"c\n" +
 	"\n" +
-	"QuickReply\x12\x1d\n" +
-	"\apayload\x18\x01 \x01(\tH\x00R\apayload\x88\x01\x01\x12\x1c\n" +
+	"QuickReply\x12\"\n" +
+	"\apayload\x18\x01 \x01(\tB\x03\x80\x01\x01H\x00R\apayload\x88\x01\x01\x12\x1c\n" +
 	"\x04text\x18\x02 \x01(\tB\x03\x80\x01\x01H\x01R\x04text\x88\x01\x01B\n" +
 	"\n" +
 	"\b_payloadB\a\n" +
-	"\x05_text\"g\n" +
-	"\bReaction\x12\"\n" +
+	"\x05_text\"l\n" +
+	"\bReaction\x12'\n" +
 	"\n" +
-	"message_id\x18\x01 \x01(\tH\x00R\tmessageId\x88\x01\x01\x12\x1e\n" +
+	"message_id\x18\x01 \x01(\tB\x03\x80\x01\x01H\x00R\tmessageId\x88\x01\x01\x12\x1e\n" +
 	"\x05emoji\x18\x02 \x01(\tB\x03\x80\x01\x01H\x01R\x05emoji\x88\x01\x01B\r\n" +
 	"\v_message_idB\b\n" +
 	"\x06_emoji\"6\n" +
 	"\x12UnsupportedMessage\x12\x17\n" +
 	"\x04type\x18\x01 \x01(\tH\x00R\x04type\x88\x01\x01B\a\n" +
-	"\x05_type\"\x93\x01\n" +
-	"\vMessageEdit\x123\n" +
-	"\x13original_message_id\x18\x01 \x01(\tH\x00R\x11originalMessageId\x88\x01\x01\x127\n" +
+	"\x05_type\"\x98\x01\n" +
+	"\vMessageEdit\x128\n" +
+	"\x13original_message_id\x18\x01 \x01(\tB\x03\x80\x01\x01H\x00R\x11originalMessageId\x88\x01\x01\x127\n" +
 	"\amessage\x18\x02 \x01(\v2\x1d.whatsapp.webhooks.v1.MessageR\amessageB\x16\n" +
-	"\x14_original_message_id\"`\n" +
-	"\x11MessageRevocation\x123\n" +
-	"\x13original_message_id\x18\x01 \x01(\tH\x00R\x11originalMessageId\x88\x01\x01B\x16\n" +
+	"\x14_original_message_id\"e\n" +
+	"\x11MessageRevocation\x128\n" +
+	"\x13original_message_id\x18\x01 \x01(\tB\x03\x80\x01\x01H\x00R\x11originalMessageId\x88\x01\x01B\x16\n" +
 	"\x14_original_message_id\"T\n" +
 	"\x0eHistoryContext\x12B\n" +
 	"\x06status\x18\x01 \x01(\x0e2*.whatsapp.webhooks.v1.HistoryMessageStatusR\x06status\"H\n" +

@@ -1029,12 +1029,12 @@ const file_whatsapp_webhooks_v1_message_template_proto_rawDesc = "" +
 	"\x1a_message_template_languageB\x1b\n" +
 	"\x19_message_template_elementB\x19\n" +
 	"\x17_message_template_titleB\x1a\n" +
-	"\x18_message_template_footer\"\xd2\x03\n" +
+	"\x18_message_template_footer\"\xd7\x03\n" +
 	"\x15MessageTemplateButton\x12p\n" +
 	"\x1cmessage_template_button_type\x18\x01 \x01(\x0e2/.whatsapp.webhooks.v1.MessageTemplateButtonTypeR\x19messageTemplateButtonType\x12D\n" +
 	"\x1cmessage_template_button_text\x18\x02 \x01(\tH\x00R\x19messageTemplateButtonText\x88\x01\x01\x12B\n" +
-	"\x1bmessage_template_button_url\x18\x03 \x01(\tH\x01R\x18messageTemplateButtonUrl\x88\x01\x01\x12S\n" +
-	"$message_template_button_phone_number\x18\x04 \x01(\tH\x02R messageTemplateButtonPhoneNumber\x88\x01\x01B\x1f\n" +
+	"\x1bmessage_template_button_url\x18\x03 \x01(\tH\x01R\x18messageTemplateButtonUrl\x88\x01\x01\x12X\n" +
+	"$message_template_button_phone_number\x18\x04 \x01(\tB\x03\x80\x01\x01H\x02R messageTemplateButtonPhoneNumber\x88\x01\x01B\x1f\n" +
 	"\x1d_message_template_button_textB\x1e\n" +
 	"\x1c_message_template_button_urlB'\n" +
 	"%_message_template_button_phone_number*\xd0\x04\n" +

@@ -579,18 +579,18 @@ const file_whatsapp_webhooks_v1_messaging_handover_proto_rawDesc = "" +
 	"\x04type\x18\x03 \x01(\x0e2\".whatsapp.webhooks.v1.HandoverTypeR\x04type\x128\n" +
 	"\ttimestamp\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\ttimestamp\x12L\n" +
 	"\x0econtrol_passed\x18\x05 \x01(\v2%.whatsapp.webhooks.v1.HandoverControlR\rcontrolPassed\x12J\n" +
-	"\rcontrol_taken\x18\x06 \x01(\v2%.whatsapp.webhooks.v1.HandoverControlR\fcontrolTaken\"\xb6\x01\n" +
+	"\rcontrol_taken\x18\x06 \x01(\v2%.whatsapp.webhooks.v1.HandoverControlR\fcontrolTaken\"\xc0\x01\n" +
 	"\x0eHandoverSender\x12+\n" +
-	"\fphone_number\x18\x01 \x01(\tB\x03\x80\x01\x01H\x00R\vphoneNumber\x88\x01\x01\x12\x1c\n" +
-	"\auser_id\x18\x02 \x01(\tH\x01R\x06userId\x88\x01\x01\x12)\n" +
-	"\x0eparent_user_id\x18\x03 \x01(\tH\x02R\fparentUserId\x88\x01\x01B\x0f\n" +
+	"\fphone_number\x18\x01 \x01(\tB\x03\x80\x01\x01H\x00R\vphoneNumber\x88\x01\x01\x12!\n" +
+	"\auser_id\x18\x02 \x01(\tB\x03\x80\x01\x01H\x01R\x06userId\x88\x01\x01\x12.\n" +
+	"\x0eparent_user_id\x18\x03 \x01(\tB\x03\x80\x01\x01H\x02R\fparentUserId\x88\x01\x01B\x0f\n" +
 	"\r_phone_numberB\n" +
 	"\n" +
 	"\b_user_idB\x11\n" +
-	"\x0f_parent_user_id\"\xa4\x01\n" +
+	"\x0f_parent_user_id\"\xa9\x01\n" +
 	"\x11HandoverRecipient\x12+\n" +
-	"\x0fphone_number_id\x18\x01 \x01(\tH\x00R\rphoneNumberId\x88\x01\x01\x125\n" +
-	"\x14display_phone_number\x18\x02 \x01(\tH\x01R\x12displayPhoneNumber\x88\x01\x01B\x12\n" +
+	"\x0fphone_number_id\x18\x01 \x01(\tH\x00R\rphoneNumberId\x88\x01\x01\x12:\n" +
+	"\x14display_phone_number\x18\x02 \x01(\tB\x03\x80\x01\x01H\x01R\x12displayPhoneNumber\x88\x01\x01B\x12\n" +
 	"\x10_phone_number_idB\x17\n" +
 	"\x15_display_phone_number\"\xfe\x04\n" +
 	"\x0fHandoverControl\x126\n" +

@@ -82,9 +82,9 @@ var File_whatsapp_webhooks_v1_metadata_proto protoreflect.FileDescriptor
 
 const file_whatsapp_webhooks_v1_metadata_proto_rawDesc = "" +
 	"\n" +
-	"#whatsapp/webhooks/v1/metadata.proto\x12\x14whatsapp.webhooks.v1\"\x9b\x01\n" +
-	"\bMetadata\x125\n" +
-	"\x14display_phone_number\x18\x01 \x01(\tH\x00R\x12displayPhoneNumber\x88\x01\x01\x12+\n" +
+	"#whatsapp/webhooks/v1/metadata.proto\x12\x14whatsapp.webhooks.v1\"\xa0\x01\n" +
+	"\bMetadata\x12:\n" +
+	"\x14display_phone_number\x18\x01 \x01(\tB\x03\x80\x01\x01H\x00R\x12displayPhoneNumber\x88\x01\x01\x12+\n" +
 	"\x0fphone_number_id\x18\x02 \x01(\tH\x01R\rphoneNumberId\x88\x01\x01B\x17\n" +
 	"\x15_display_phone_numberB\x12\n" +
 	"\x10_phone_number_idB\xce\x01\n" +

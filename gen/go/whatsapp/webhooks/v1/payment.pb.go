@@ -863,14 +863,14 @@ var File_whatsapp_webhooks_v1_payment_proto protoreflect.FileDescriptor
 
 const file_whatsapp_webhooks_v1_payment_proto_rawDesc = "" +
 	"\n" +
-	"\"whatsapp/webhooks/v1/payment.proto\x12\x14whatsapp.webhooks.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x93\t\n" +
-	"\aPayment\x12&\n" +
-	"\freference_id\x18\x01 \x01(\tH\x00R\vreferenceId\x88\x01\x01\x12;\n" +
+	"\"whatsapp/webhooks/v1/payment.proto\x12\x14whatsapp.webhooks.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9d\t\n" +
+	"\aPayment\x12+\n" +
+	"\freference_id\x18\x01 \x01(\tB\x03\x80\x01\x01H\x00R\vreferenceId\x88\x01\x01\x12;\n" +
 	"\x06amount\x18\x02 \x01(\v2#.whatsapp.webhooks.v1.PaymentAmountR\x06amount\x12\x1f\n" +
 	"\bcurrency\x18\x03 \x01(\tH\x01R\bcurrency\x88\x01\x01\x12J\n" +
 	"\vtransaction\x18\x04 \x01(\v2(.whatsapp.webhooks.v1.PaymentTransactionR\vtransaction\x12=\n" +
-	"\arefunds\x18\x05 \x03(\v2#.whatsapp.webhooks.v1.PaymentRefundR\arefunds\x12\x1d\n" +
-	"\areceipt\x18\x06 \x01(\tH\x02R\areceipt\x88\x01\x01\x122\n" +
+	"\arefunds\x18\x05 \x03(\v2#.whatsapp.webhooks.v1.PaymentRefundR\arefunds\x12\"\n" +
+	"\areceipt\x18\x06 \x01(\tB\x03\x80\x01\x01H\x02R\areceipt\x88\x01\x01\x122\n" +
 	"\x05notes\x18\a \x01(\v2\x17.google.protobuf.StructB\x03\x80\x01\x01R\x05notes\x12\x1c\n" +
 	"\x04udf1\x18\b \x01(\tB\x03\x80\x01\x01H\x03R\x04udf1\x88\x01\x01\x12\x1c\n" +
 	"\x04udf2\x18\t \x01(\tB\x03\x80\x01\x01H\x04R\x04udf2\x88\x01\x01\x12\x1c\n" +
@@ -926,10 +926,10 @@ const file_whatsapp_webhooks_v1_payment_proto_rawDesc = "" +
 	"\x12_pg_transaction_idB\v\n" +
 	"\t_currency\"b\n" +
 	"\x18PaymentTransactionMethod\x12F\n" +
-	"\x04type\x18\x01 \x01(\x0e22.whatsapp.webhooks.v1.PaymentTransactionMethodTypeR\x04type\"c\n" +
+	"\x04type\x18\x01 \x01(\x0e22.whatsapp.webhooks.v1.PaymentTransactionMethodTypeR\x04type\"h\n" +
 	"\x17PaymentTransactionError\x12\x17\n" +
-	"\x04code\x18\x01 \x01(\tH\x00R\x04code\x88\x01\x01\x12\x1b\n" +
-	"\x06reason\x18\x02 \x01(\tH\x01R\x06reason\x88\x01\x01B\a\n" +
+	"\x04code\x18\x01 \x01(\tH\x00R\x04code\x88\x01\x01\x12 \n" +
+	"\x06reason\x18\x02 \x01(\tB\x03\x80\x01\x01H\x01R\x06reason\x88\x01\x01B\a\n" +
 	"\x05_codeB\t\n" +
 	"\a_reason\"\x95\x03\n" +
 	"\rPaymentRefund\x12\x13\n" +

@@ -539,27 +539,27 @@ var File_whatsapp_webhooks_v1_phone_number_proto protoreflect.FileDescriptor
 
 const file_whatsapp_webhooks_v1_phone_number_proto_rawDesc = "" +
 	"\n" +
-	"'whatsapp/webhooks/v1/phone_number.proto\x12\x14whatsapp.webhooks.v1\x1a0whatsapp/webhooks/v1/account_review_update.proto\"\xd8\x02\n" +
-	"\x15PhoneNumberNameUpdate\x125\n" +
-	"\x14display_phone_number\x18\x01 \x01(\tH\x00R\x12displayPhoneNumber\x88\x01\x01\x12@\n" +
-	"\bdecision\x18\x02 \x01(\x0e2$.whatsapp.webhooks.v1.ReviewDecisionR\bdecision\x12;\n" +
-	"\x17requested_verified_name\x18\x03 \x01(\tH\x01R\x15requestedVerifiedName\x88\x01\x01\x12T\n" +
+	"'whatsapp/webhooks/v1/phone_number.proto\x12\x14whatsapp.webhooks.v1\x1a0whatsapp/webhooks/v1/account_review_update.proto\"\xe2\x02\n" +
+	"\x15PhoneNumberNameUpdate\x12:\n" +
+	"\x14display_phone_number\x18\x01 \x01(\tB\x03\x80\x01\x01H\x00R\x12displayPhoneNumber\x88\x01\x01\x12@\n" +
+	"\bdecision\x18\x02 \x01(\x0e2$.whatsapp.webhooks.v1.ReviewDecisionR\bdecision\x12@\n" +
+	"\x17requested_verified_name\x18\x03 \x01(\tB\x03\x80\x01\x01H\x01R\x15requestedVerifiedName\x88\x01\x01\x12T\n" +
 	"\x10rejection_reason\x18\x04 \x01(\x0e2).whatsapp.webhooks.v1.NameRejectionReasonR\x0frejectionReasonB\x17\n" +
 	"\x15_display_phone_numberB\x1a\n" +
-	"\x18_requested_verified_name\"\xbf\x04\n" +
-	"\x18PhoneNumberQualityUpdate\x125\n" +
-	"\x14display_phone_number\x18\x01 \x01(\tH\x00R\x12displayPhoneNumber\x88\x01\x01\x12C\n" +
+	"\x18_requested_verified_name\"\xc4\x04\n" +
+	"\x18PhoneNumberQualityUpdate\x12:\n" +
+	"\x14display_phone_number\x18\x01 \x01(\tB\x03\x80\x01\x01H\x00R\x12displayPhoneNumber\x88\x01\x01\x12C\n" +
 	"\x05event\x18\x02 \x01(\x0e2-.whatsapp.webhooks.v1.PhoneNumberQualityEventR\x05event\x12t\n" +
 	"$max_daily_conversations_per_business\x18\x03 \x01(\x0e2$.whatsapp.webhooks.v1.MessagingLimitR maxDailyConversationsPerBusiness\x12I\n" +
 	"\rcurrent_limit\x18\x04 \x01(\x0e2$.whatsapp.webhooks.v1.MessagingLimitR\fcurrentLimit\x12A\n" +
 	"\told_limit\x18\x05 \x01(\x0e2$.whatsapp.webhooks.v1.MessagingLimitR\boldLimit\x12\\\n" +
 	")max_daily_conversations_per_business_text\x18\x06 \x01(\tH\x01R$maxDailyConversationsPerBusinessText\x88\x01\x01B\x17\n" +
 	"\x15_display_phone_numberB,\n" +
-	"*_max_daily_conversations_per_business_text\"\xdc\x01\n" +
-	"\x13PhoneNumberSecurity\x125\n" +
-	"\x14display_phone_number\x18\x01 \x01(\tH\x00R\x12displayPhoneNumber\x88\x01\x01\x12D\n" +
-	"\x05event\x18\x02 \x01(\x0e2..whatsapp.webhooks.v1.PhoneNumberSecurityEventR\x05event\x12!\n" +
-	"\trequester\x18\x03 \x01(\tH\x01R\trequester\x88\x01\x01B\x17\n" +
+	"*_max_daily_conversations_per_business_text\"\xe6\x01\n" +
+	"\x13PhoneNumberSecurity\x12:\n" +
+	"\x14display_phone_number\x18\x01 \x01(\tB\x03\x80\x01\x01H\x00R\x12displayPhoneNumber\x88\x01\x01\x12D\n" +
+	"\x05event\x18\x02 \x01(\x0e2..whatsapp.webhooks.v1.PhoneNumberSecurityEventR\x05event\x12&\n" +
+	"\trequester\x18\x03 \x01(\tB\x03\x80\x01\x01H\x01R\trequester\x88\x01\x01B\x17\n" +
 	"\x15_display_phone_numberB\f\n" +
 	"\n" +
 	"_requester*\xf7\x02\n" +

@@ -346,24 +346,24 @@ var File_whatsapp_webhooks_v1_referral_proto protoreflect.FileDescriptor
 
 const file_whatsapp_webhooks_v1_referral_proto_rawDesc = "" +
 	"\n" +
-	"#whatsapp/webhooks/v1/referral.proto\x12\x14whatsapp.webhooks.v1\x1a whatsapp/webhooks/v1/media.proto\"\xf0\x05\n" +
-	"\bReferral\x12\"\n" +
+	"#whatsapp/webhooks/v1/referral.proto\x12\x14whatsapp.webhooks.v1\x1a whatsapp/webhooks/v1/media.proto\"\x98\x06\n" +
+	"\bReferral\x12'\n" +
 	"\n" +
-	"source_url\x18\x01 \x01(\tH\x00R\tsourceUrl\x88\x01\x01\x12 \n" +
+	"source_url\x18\x01 \x01(\tB\x03\x80\x01\x01H\x00R\tsourceUrl\x88\x01\x01\x12 \n" +
 	"\tsource_id\x18\x02 \x01(\tH\x01R\bsourceId\x88\x01\x01\x12I\n" +
 	"\vsource_type\x18\x03 \x01(\x0e2(.whatsapp.webhooks.v1.ReferralSourceTypeR\n" +
-	"sourceType\x12\x1f\n" +
-	"\bheadline\x18\x04 \x01(\tH\x02R\bheadline\x88\x01\x01\x12\x17\n" +
-	"\x04body\x18\x05 \x01(\tH\x03R\x04body\x88\x01\x01\x12F\n" +
+	"sourceType\x12$\n" +
+	"\bheadline\x18\x04 \x01(\tB\x03\x80\x01\x01H\x02R\bheadline\x88\x01\x01\x12\x1c\n" +
+	"\x04body\x18\x05 \x01(\tB\x03\x80\x01\x01H\x03R\x04body\x88\x01\x01\x12F\n" +
 	"\n" +
-	"media_type\x18\x06 \x01(\x0e2'.whatsapp.webhooks.v1.ReferralMediaTypeR\tmediaType\x12 \n" +
-	"\timage_url\x18\a \x01(\tH\x04R\bimageUrl\x88\x01\x01\x12 \n" +
-	"\tvideo_url\x18\b \x01(\tH\x05R\bvideoUrl\x88\x01\x01\x12(\n" +
-	"\rthumbnail_url\x18\t \x01(\tH\x06R\fthumbnailUrl\x88\x01\x01\x12 \n" +
+	"media_type\x18\x06 \x01(\x0e2'.whatsapp.webhooks.v1.ReferralMediaTypeR\tmediaType\x12%\n" +
+	"\timage_url\x18\a \x01(\tB\x03\x80\x01\x01H\x04R\bimageUrl\x88\x01\x01\x12%\n" +
+	"\tvideo_url\x18\b \x01(\tB\x03\x80\x01\x01H\x05R\bvideoUrl\x88\x01\x01\x12-\n" +
+	"\rthumbnail_url\x18\t \x01(\tB\x03\x80\x01\x01H\x06R\fthumbnailUrl\x88\x01\x01\x12%\n" +
 	"\tctwa_clid\x18\n" +
-	" \x01(\tH\aR\bctwaClid\x88\x01\x01\x12M\n" +
-	"\x0fwelcome_message\x18\v \x01(\v2$.whatsapp.webhooks.v1.WelcomeMessageR\x0ewelcomeMessage\x12\x15\n" +
-	"\x03ref\x18\f \x01(\tH\bR\x03ref\x88\x01\x01\x121\n" +
+	" \x01(\tB\x03\x80\x01\x01H\aR\bctwaClid\x88\x01\x01\x12M\n" +
+	"\x0fwelcome_message\x18\v \x01(\v2$.whatsapp.webhooks.v1.WelcomeMessageR\x0ewelcomeMessage\x12\x1a\n" +
+	"\x03ref\x18\f \x01(\tB\x03\x80\x01\x01H\bR\x03ref\x88\x01\x01\x121\n" +
 	"\x05image\x18\r \x01(\v2\x1b.whatsapp.webhooks.v1.MediaR\x05image\x121\n" +
 	"\x05video\x18\x0e \x01(\v2\x1b.whatsapp.webhooks.v1.MediaR\x05videoB\r\n" +
 	"\v_source_urlB\f\n" +
@@ -378,9 +378,9 @@ const file_whatsapp_webhooks_v1_referral_proto_rawDesc = "" +
 	"\x0e_thumbnail_urlB\f\n" +
 	"\n" +
 	"_ctwa_clidB\x06\n" +
-	"\x04_ref\"2\n" +
-	"\x0eWelcomeMessage\x12\x17\n" +
-	"\x04text\x18\x01 \x01(\tH\x00R\x04text\x88\x01\x01B\a\n" +
+	"\x04_ref\"7\n" +
+	"\x0eWelcomeMessage\x12\x1c\n" +
+	"\x04text\x18\x01 \x01(\tB\x03\x80\x01\x01H\x00R\x04text\x88\x01\x01B\a\n" +
 	"\x05_text*\x98\x01\n" +
 	"\x12ReferralSourceType\x12$\n" +
 	" REFERRAL_SOURCE_TYPE_UNSPECIFIED\x10\x00\x12\x1b\n" +

@@ -593,12 +593,12 @@ const file_whatsapp_webhooks_v1_sent_template_proto_rawDesc = "" +
 	"\n" +
 	"components\x18\x02 \x03(\v2+.whatsapp.webhooks.v1.SentTemplateComponentR\n" +
 	"componentsB\r\n" +
-	"\v_card_index\"\xf1\x04\n" +
+	"\v_card_index\"\xf6\x04\n" +
 	"\x15SentTemplateParameter\x12\x17\n" +
 	"\x04type\x18\x01 \x01(\tH\x00R\x04type\x88\x01\x01\x12*\n" +
 	"\x0eparameter_name\x18\x02 \x01(\tH\x01R\rparameterName\x88\x01\x01\x12\x1c\n" +
-	"\x04text\x18\x03 \x01(\tB\x03\x80\x01\x01H\x02R\x04text\x88\x01\x01\x12\x1d\n" +
-	"\apayload\x18\x04 \x01(\tH\x03R\apayload\x88\x01\x01\x12F\n" +
+	"\x04text\x18\x03 \x01(\tB\x03\x80\x01\x01H\x02R\x04text\x88\x01\x01\x12\"\n" +
+	"\apayload\x18\x04 \x01(\tB\x03\x80\x01\x01H\x03R\apayload\x88\x01\x01\x12F\n" +
 	"\bcurrency\x18\x05 \x01(\v2*.whatsapp.webhooks.v1.SentTemplateCurrencyR\bcurrency\x12G\n" +
 	"\tdate_time\x18\x06 \x01(\v2*.whatsapp.webhooks.v1.SentTemplateDateTimeR\bdateTime\x121\n" +
 	"\x05image\x18\a \x01(\v2\x1b.whatsapp.webhooks.v1.MediaR\x05image\x121\n" +

@@ -822,19 +822,19 @@ var File_whatsapp_webhooks_v1_status_proto protoreflect.FileDescriptor
 
 const file_whatsapp_webhooks_v1_status_proto_rawDesc = "" +
 	"\n" +
-	"!whatsapp/webhooks/v1/status.proto\x12\x14whatsapp.webhooks.v1\x1a#eventrelay/mapping/v1/mapping.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a whatsapp/webhooks/v1/error.proto\x1a\"whatsapp/webhooks/v1/payment.proto\"\xa1\t\n" +
-	"\x06Status\x12\x13\n" +
-	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x88\x01\x01\x129\n" +
+	"!whatsapp/webhooks/v1/status.proto\x12\x14whatsapp.webhooks.v1\x1a#eventrelay/mapping/v1/mapping.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a whatsapp/webhooks/v1/error.proto\x1a\"whatsapp/webhooks/v1/payment.proto\"\xb8\t\n" +
+	"\x06Status\x12\x18\n" +
+	"\x02id\x18\x01 \x01(\tB\x03\x80\x01\x01H\x00R\x02id\x88\x01\x01\x129\n" +
 	"\x06status\x18\x02 \x01(\x0e2!.whatsapp.webhooks.v1.StatusStateR\x06status\x128\n" +
 	"\ttimestamp\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\ttimestamp\x12+\n" +
-	"\frecipient_id\x18\x04 \x01(\tB\x03\x80\x01\x01H\x01R\vrecipientId\x88\x01\x01\x12/\n" +
-	"\x11recipient_user_id\x18\x05 \x01(\tH\x02R\x0frecipientUserId\x88\x01\x01\x12Z\n" +
-	"\x18recipient_parent_user_id\x18\x06 \x01(\tB\x1c\xd2\xf3\x18\x18parent_recipient_user_idH\x03R\x15recipientParentUserId\x88\x01\x01\x12J\n" +
+	"\frecipient_id\x18\x04 \x01(\tB\x03\x80\x01\x01H\x01R\vrecipientId\x88\x01\x01\x124\n" +
+	"\x11recipient_user_id\x18\x05 \x01(\tB\x03\x80\x01\x01H\x02R\x0frecipientUserId\x88\x01\x01\x12]\n" +
+	"\x18recipient_parent_user_id\x18\x06 \x01(\tB\x1f\xd2\xf3\x18\x18parent_recipient_user_id\x80\x01\x01H\x03R\x15recipientParentUserId\x88\x01\x01\x12J\n" +
 	"\x0erecipient_type\x18\a \x01(\x0e2#.whatsapp.webhooks.v1.RecipientTypeR\rrecipientType\x12^\n" +
-	"\x18recipient_participant_id\x18\b \x01(\tB\x1f\xd2\xf3\x18\x18participant_recipient_id\x80\x01\x01H\x04R\x16recipientParticipantId\x88\x01\x01\x12B\n" +
-	"\x1brecipient_identity_key_hash\x18\t \x01(\tH\x05R\x18recipientIdentityKeyHash\x88\x01\x01\x12<\n" +
+	"\x18recipient_participant_id\x18\b \x01(\tB\x1f\xd2\xf3\x18\x18participant_recipient_id\x80\x01\x01H\x04R\x16recipientParticipantId\x88\x01\x01\x12G\n" +
+	"\x1brecipient_identity_key_hash\x18\t \x01(\tB\x03\x80\x01\x01H\x05R\x18recipientIdentityKeyHash\x88\x01\x01\x12A\n" +
 	"\x18biz_opaque_callback_data\x18\n" +
-	" \x01(\tH\x06R\x15bizOpaqueCallbackData\x88\x01\x01\x12$\n" +
+	" \x01(\tB\x03\x80\x01\x01H\x06R\x15bizOpaqueCallbackData\x88\x01\x01\x12$\n" +
 	"\vtemplate_id\x18\v \x01(\tH\aR\n" +
 	"templateId\x88\x01\x01\x12F\n" +
 	"\fconversation\x18\f \x01(\v2\".whatsapp.webhooks.v1.ConversationR\fconversation\x127\n" +

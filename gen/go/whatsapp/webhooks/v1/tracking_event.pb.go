@@ -153,10 +153,10 @@ const file_whatsapp_webhooks_v1_tracking_event_proto_rawDesc = "" +
 	"event_name\x18\x01 \x01(\tH\x00R\teventName\x88\x01\x01\x128\n" +
 	"\ttimestamp\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\ttimestamp\x12G\n" +
 	"\rtracking_data\x18\x03 \x01(\v2\".whatsapp.webhooks.v1.TrackingDataR\ftrackingDataB\r\n" +
-	"\v_event_name\"z\n" +
-	"\fTrackingData\x12\x1e\n" +
-	"\bclick_id\x18\x01 \x01(\tH\x00R\aclickId\x88\x01\x01\x12*\n" +
-	"\x0etracking_token\x18\x02 \x01(\tH\x01R\rtrackingToken\x88\x01\x01B\v\n" +
+	"\v_event_name\"\x84\x01\n" +
+	"\fTrackingData\x12#\n" +
+	"\bclick_id\x18\x01 \x01(\tB\x03\x80\x01\x01H\x00R\aclickId\x88\x01\x01\x12/\n" +
+	"\x0etracking_token\x18\x02 \x01(\tB\x03\x80\x01\x01H\x01R\rtrackingToken\x88\x01\x01B\v\n" +
 	"\t_click_idB\x11\n" +
 	"\x0f_tracking_tokenB\xd3\x01\n" +
 	"\x18com.whatsapp.webhooks.v1B\x12TrackingEventProtoP\x01Z1eventrelay/gen/go/whatsapp/webhooks/v1;webhooksv1\xa2\x02\x03WWX\xaa\x02\x14Whatsapp.Webhooks.V1\xca\x02\x14Whatsapp\\Webhooks\\V1\xe2\x02 Whatsapp\\Webhooks\\V1\\GPBMetadata\xea\x02\x16Whatsapp::Webhooks::V1b\x06proto3"

@@ -390,17 +390,17 @@ const file_whatsapp_webhooks_v1_user_proto_rawDesc = "" +
 	"\x0eparent_user_id\x18\x04 \x01(\v2\".whatsapp.webhooks.v1.UserIdChangeR\fparentUserId\x128\n" +
 	"\ttimestamp\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\ttimestampB\b\n" +
 	"\x06_wa_idB\t\n" +
-	"\a_detail\"g\n" +
-	"\fUserIdChange\x12\x1f\n" +
-	"\bprevious\x18\x01 \x01(\tH\x00R\bprevious\x88\x01\x01\x12\x1d\n" +
-	"\acurrent\x18\x02 \x01(\tH\x01R\acurrent\x88\x01\x01B\v\n" +
+	"\a_detail\"q\n" +
+	"\fUserIdChange\x12$\n" +
+	"\bprevious\x18\x01 \x01(\tB\x03\x80\x01\x01H\x00R\bprevious\x88\x01\x01\x12\"\n" +
+	"\acurrent\x18\x02 \x01(\tB\x03\x80\x01\x01H\x01R\acurrent\x88\x01\x01B\v\n" +
 	"\t_previousB\n" +
 	"\n" +
-	"\b_current\"\xc3\x03\n" +
+	"\b_current\"\xcd\x03\n" +
 	"\x0eUserPreference\x12\x1d\n" +
-	"\x05wa_id\x18\x01 \x01(\tB\x03\x80\x01\x01H\x00R\x04waId\x88\x01\x01\x12\x1c\n" +
-	"\auser_id\x18\x02 \x01(\tH\x01R\x06userId\x88\x01\x01\x12)\n" +
-	"\x0eparent_user_id\x18\x03 \x01(\tH\x02R\fparentUserId\x88\x01\x01\x12 \n" +
+	"\x05wa_id\x18\x01 \x01(\tB\x03\x80\x01\x01H\x00R\x04waId\x88\x01\x01\x12!\n" +
+	"\auser_id\x18\x02 \x01(\tB\x03\x80\x01\x01H\x01R\x06userId\x88\x01\x01\x12.\n" +
+	"\x0eparent_user_id\x18\x03 \x01(\tB\x03\x80\x01\x01H\x02R\fparentUserId\x88\x01\x01\x12 \n" +
 	"\x06detail\x18\x04 \x01(\tB\x03\x80\x01\x01H\x03R\x06detail\x88\x01\x01\x12H\n" +
 	"\bcategory\x18\x05 \x01(\x0e2,.whatsapp.webhooks.v1.UserPreferenceCategoryR\bcategory\x12?\n" +
 	"\x05value\x18\x06 \x01(\x0e2).whatsapp.webhooks.v1.UserPreferenceValueR\x05value\x128\n" +

@@ -286,13 +286,13 @@ const file_whatsapp_webhooks_v1_user_action_proto_rawDesc = "" +
 	"\vaction_type\x18\x01 \x01(\x0e2$.whatsapp.webhooks.v1.UserActionTypeR\n" +
 	"actionType\x128\n" +
 	"\ttimestamp\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\ttimestamp\x12\x80\x01\n" +
-	"\"marketing_messages_link_click_data\x18\x03 \x01(\v24.whatsapp.webhooks.v1.MarketingMessagesLinkClickDataR\x1emarketingMessagesLinkClickData\"\xeb\x02\n" +
+	"\"marketing_messages_link_click_data\x18\x03 \x01(\v24.whatsapp.webhooks.v1.MarketingMessagesLinkClickDataR\x1emarketingMessagesLinkClickData\"\xf5\x02\n" +
 	"\x1eMarketingMessagesLinkClickData\x12^\n" +
 	"\x0fclick_component\x18\x01 \x01(\x0e25.whatsapp.webhooks.v1.MarketingMessagesClickComponentR\x0eclickComponent\x12\"\n" +
 	"\n" +
-	"product_id\x18\x02 \x01(\tH\x00R\tproductId\x88\x01\x01\x12\x1e\n" +
-	"\bclick_id\x18\x03 \x01(\tH\x01R\aclickId\x88\x01\x01\x12*\n" +
-	"\x0etracking_token\x18\x04 \x01(\tH\x02R\rtrackingToken\x88\x01\x01\x124\n" +
+	"product_id\x18\x02 \x01(\tH\x00R\tproductId\x88\x01\x01\x12#\n" +
+	"\bclick_id\x18\x03 \x01(\tB\x03\x80\x01\x01H\x01R\aclickId\x88\x01\x01\x12/\n" +
+	"\x0etracking_token\x18\x04 \x01(\tB\x03\x80\x01\x01H\x02R\rtrackingToken\x88\x01\x01\x124\n" +
 	"\x11client_user_agent\x18\x05 \x01(\tB\x03\x80\x01\x01H\x03R\x0fclientUserAgent\x88\x01\x01B\r\n" +
 	"\v_product_idB\v\n" +
 	"\t_click_idB\x11\n" +
