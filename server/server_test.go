@@ -64,11 +64,17 @@ var servingLine = regexp.MustCompile(`msg=serving webhooks=(\S+) http=(\S+) grpc
 // serve starts a server in this process and waits until it serves.
 func serve(t *testing.T, dir string, more ...string) *relay {
 	t.Helper()
+	return serveTold(t, dir, io.Discard, more...)
+}
+
+// serveTold is serve with a copy of all that the server prints, its log included. It must allow writes at once.
+func serveTold(t *testing.T, dir string, told io.Writer, more ...string) *relay {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	reader, writer := io.Pipe()
 	done := make(chan int, 1)
 	go func() {
-		done <- start(ctx, args(dir, more...), io.Discard, writer)
+		done <- start(ctx, args(dir, more...), told, io.MultiWriter(told, writer))
 		writer.Close()
 	}()
 	r := connect(t, reader)
