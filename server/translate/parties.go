@@ -16,24 +16,38 @@ var counterpartKeys = [...]string{
 // echoKeys are counterpartKeys for what the business itself has sent.
 var echoKeys = [...]string{"group_id", "to", "to_user_id", "recipient_id", "recipient_user_id", "from", "from_user_id"}
 
+// sentKeys are counterpartKeys for a message as it was given to the messages endpoint, which an echo in standby holds.
+var sentKeys = [...]string{"to", "recipient"}
+
 // itemConversation is the ordering key of an item: business number and counterpart, or nothing where one of them is not said.
 func (t *translator) itemConversation(value *facts, list string, item int32) string {
-	d, number := t.doc, value.number
-	if number == nil {
+	if value.number == nil {
 		return ""
 	}
-	keys := counterpartKeys[:]
+	var party []byte
 	if list == "message_echoes" {
-		keys = echoKeys[:]
+		if party = t.counterpart(value, item, echoKeys[:]); party == nil {
+			party = t.counterpart(value, t.doc.get(item, "message"), sentKeys[:])
+		}
+	} else {
+		party = t.counterpart(value, item, counterpartKeys[:])
 	}
+	if party == nil {
+		return ""
+	}
+	both := make([]byte, 0, 2*maxWord+1)
+	return string(append(append(append(both, value.number...), '/'), party...))
+}
+
+// counterpart is what an object says under the first of the keys that has a word, unless that is the business number itself.
+func (t *translator) counterpart(value *facts, obj int32, keys []string) []byte {
 	for _, key := range keys {
-		party := d.wordBytes(d.get(item, key))
-		if party != nil && !bytes.Equal(party, number) && !sameNumber(party, value.display) {
-			both := make([]byte, 0, 2*maxWord+1)
-			return string(append(append(append(both, number...), '/'), party...))
+		party := t.doc.wordBytes(t.doc.get(obj, key))
+		if party != nil && !bytes.Equal(party, value.number) && !sameNumber(party, value.display) {
+			return party
 		}
 	}
-	return ""
+	return nil
 }
 
 // sameNumber says whether a display number is this number: its digits count, not a plus or spaces.
@@ -69,7 +83,7 @@ func (t *translator) conversation(sc *scope, n int32) string {
 	if other == "" || other == sc.entryID || echo && recipient != sc.entryID {
 		other = recipient
 	}
-	if sc.entryID == "" || other == "" {
+	if sc.entryID == "" || other == "" || other == sc.entryID {
 		return sc.entryID
 	}
 	return sc.entryID + "/" + other
