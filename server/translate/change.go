@@ -122,8 +122,14 @@ func (t *translator) wholePayload(c *change, route *route) {
 	switch v := c.value; t.doc.kind(v) {
 	case kindNull:
 	case kindObject:
+		inner := t.wholeInner(c, route)
 		for k := v + 1; k < t.doc.nodes[v].next; k = t.doc.nodes[k+1].next {
-			if !c.whatsapp || !t.isBeside(k, route) {
+			switch {
+			case k+1 == inner:
+				mark := e.paths.push(t.doc.text(k))
+				t.wholeMembers(c, route, &f, inner)
+				e.paths.pop(mark)
+			case !c.whatsapp || !t.isBeside(k, route) && !t.isSpent(c, k, route):
 				e.member(&f, v, k, 1)
 			}
 		}
@@ -134,6 +140,43 @@ func (t *translator) wholePayload(c *change, route *route) {
 	for _, k := range c.siblings {
 		e.member(&f, c.siblingsAt, k, 1)
 	}
+}
+
+// wholeMembers writes what stands inside the object `standby` of a value without items.
+func (t *translator) wholeMembers(c *change, route *route, f *frame, inner int32) {
+	for k := inner + 1; k < t.doc.nodes[inner].next; k = t.doc.nodes[k+1].next {
+		if !t.isBeside(k, route) && !t.isSpent(c, k, route) {
+			t.enc.member(f, inner, k, 1)
+		}
+	}
+}
+
+// wholeInner is the object `standby` in a value of the field standby, which has context and lists like the value; none where it is payload.
+func (t *translator) wholeInner(c *change, route *route) int32 {
+	if !c.whatsapp || c.field != "standby" || route == nil || route.plan.keys["standby"].field != nil {
+		return none
+	}
+	if inner := t.doc.get(c.value, "standby"); t.doc.kind(inner) == kindObject {
+		return inner
+	}
+	return none
+}
+
+// isSpent says whether a member of a WhatsApp value without items needs no telling, for the payload has no place for it and it says
+// nothing more: a list of items that is empty, the id that is the event's entry_id.
+func (t *translator) isSpent(c *change, k int32, route *route) bool {
+	if _, taken := route.plan.keys[string(t.doc.text(k))]; taken {
+		return false
+	}
+	if _, ok := listOf(c.field, t.doc.text(k)); ok && t.doc.kind(k+1) >= kindArray && !t.hasItems(k+1) {
+		return true
+	}
+	return c.isEntryID(t.doc, k)
+}
+
+// isEntryID says whether a member of the data of 360dialog is the id that the event has as its entry_id.
+func (c *change) isEntryID(d *document, k int32) bool {
+	return c.scope.prefix == "dialog360" && c.scope.entryID != "" && d.isKey(k, "id") && string(d.wordBytes(k+1)) == c.scope.entryID
 }
 
 // plainValue writes a value that is no object: an array is the payload field `values`, a scalar the field `value`. The walk stands at it.
@@ -188,13 +231,27 @@ func (t *translator) wholeContext(c *change, route *route) {
 	marks := t.pushPath(c.path)
 	t.enc.paths.muted = route == nil
 	f := newFrame(t.schema.context)
+	inner := t.wholeInner(c, route)
 	for k := c.value + 1; k < t.doc.nodes[c.value].next; k = t.doc.nodes[k+1].next {
-		if t.isBeside(k, route) {
+		if k+1 == inner {
+			mark := t.enc.paths.push(t.doc.text(k))
+			t.besides(&f, inner, route)
+			t.enc.paths.pop(mark)
+		} else if t.isBeside(k, route) {
 			t.enc.member(&f, c.value, k, 1)
 		}
 	}
 	t.enc.paths.muted = false
 	t.popPath(c.path, marks)
+}
+
+// besides writes the members of an object that are context.
+func (t *translator) besides(f *frame, obj int32, route *route) {
+	for k := obj + 1; k < t.doc.nodes[obj].next; k = t.doc.nodes[k+1].next {
+		if t.isBeside(k, route) {
+			t.enc.member(f, obj, k, 1)
+		}
+	}
 }
 
 // wholeConversation is the ordering key of a value without items that is about a conversation: it names the number in `metadata` or

@@ -341,8 +341,7 @@ func (s *split) isShared(t *translator, k int32, l level) bool {
 			return false
 		}
 	}
-	// The id in the data of 360dialog is the event's entry_id.
-	if sc := s.change.scope; sc.prefix == "dialog360" && t.doc.isKey(k, "id") && string(t.doc.wordBytes(k+1)) == sc.entryID {
+	if s.change.isEntryID(t.doc, k) {
 		return false
 	}
 	if t.doc.kind(k+1) >= kindArray && !t.hasItems(k+1) {

@@ -128,6 +128,7 @@ type Event struct {
 	//	*Event_TrackingEvent
 	//	*Event_UserIdUpdate
 	//	*Event_UserPreference
+	//	*Event_NoItems
 	//	*Event_ChannelCreated
 	//	*Event_ChannelSubmitted
 	//	*Event_ChannelReady
@@ -764,6 +765,15 @@ func (x *Event) GetUserPreference() *v1.UserPreference {
 	return nil
 }
 
+func (x *Event) GetNoItems() *v1.NoItems {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_NoItems); ok {
+			return x.NoItems
+		}
+	}
+	return nil
+}
+
 func (x *Event) GetChannelCreated() *v12.Channel {
 	if x != nil {
 		if x, ok := x.Payload.(*Event_ChannelCreated); ok {
@@ -1180,6 +1190,11 @@ type Event_UserPreference struct {
 	UserPreference *v1.UserPreference `protobuf:"bytes,122,opt,name=user_preference,json=userPreference,proto3,oneof"`
 }
 
+type Event_NoItems struct {
+	// A change of a WhatsApp field that is made of items, without any.
+	NoItems *v1.NoItems `protobuf:"bytes,123,opt,name=no_items,json=noItems,proto3,oneof"`
+}
+
 type Event_ChannelCreated struct {
 	// 360dialog: a number was set up.
 	ChannelCreated *v12.Channel `protobuf:"bytes,91,opt,name=channel_created,json=channelCreated,proto3,oneof"`
@@ -1370,6 +1385,8 @@ func (*Event_UserIdUpdate) isEvent_Payload() {}
 
 func (*Event_UserPreference) isEvent_Payload() {}
 
+func (*Event_NoItems) isEvent_Payload() {}
+
 func (*Event_ChannelCreated) isEvent_Payload() {}
 
 func (*Event_ChannelSubmitted) isEvent_Payload() {}
@@ -1558,7 +1575,7 @@ var File_eventrelay_v1_event_proto protoreflect.FileDescriptor
 
 const file_eventrelay_v1_event_proto_rawDesc = "" +
 	"\n" +
-	"\x19eventrelay/v1/event.proto\x12\reventrelay.v1\x1a#dialog360/webhooks/v1/account.proto\x1a#dialog360/webhooks/v1/channel.proto\x1a\"dialog360/webhooks/v1/client.proto\x1a)dialog360/webhooks/v1/waba_template.proto\x1a#eventrelay/mapping/v1/mapping.proto\x1a\x1ceventrelay/v1/provider.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"meta/webhooks/v1/application.proto\x1a meta/webhooks/v1/instagram.proto\x1a meta/webhooks/v1/messaging.proto\x1a\x1bmeta/webhooks/v1/page.proto\x1a\x1emeta/webhooks/v1/payment.proto\x1a!meta/webhooks/v1/permission.proto\x1a\x1emeta/webhooks/v1/threads.proto\x1a\x1bmeta/webhooks/v1/user.proto\x1a(whatsapp/webhooks/v1/account_alert.proto\x1a0whatsapp/webhooks/v1/account_review_update.proto\x1a2whatsapp/webhooks/v1/account_settings_update.proto\x1a)whatsapp/webhooks/v1/account_update.proto\x1a*whatsapp/webhooks/v1/automatic_event.proto\x1a#whatsapp/webhooks/v1/business.proto\x1a\x1fwhatsapp/webhooks/v1/call.proto\x1a\"whatsapp/webhooks/v1/contact.proto\x1a'whatsapp/webhooks/v1/contact_sync.proto\x1a whatsapp/webhooks/v1/error.proto\x1a\x1fwhatsapp/webhooks/v1/flow.proto\x1a'whatsapp/webhooks/v1/group_update.proto\x1a\"whatsapp/webhooks/v1/history.proto\x1a\"whatsapp/webhooks/v1/message.proto\x1a+whatsapp/webhooks/v1/message_template.proto\x1a-whatsapp/webhooks/v1/messaging_handover.proto\x1a#whatsapp/webhooks/v1/metadata.proto\x1a+whatsapp/webhooks/v1/partner_solution.proto\x1a0whatsapp/webhooks/v1/payment_configuration.proto\x1a'whatsapp/webhooks/v1/phone_number.proto\x1a!whatsapp/webhooks/v1/status.proto\x1a,whatsapp/webhooks/v1/template_category.proto\x1a)whatsapp/webhooks/v1/tracking_event.proto\x1a\x1fwhatsapp/webhooks/v1/user.proto\x1a&whatsapp/webhooks/v1/user_action.proto\"\xfaR\n" +
+	"\x19eventrelay/v1/event.proto\x12\reventrelay.v1\x1a#dialog360/webhooks/v1/account.proto\x1a#dialog360/webhooks/v1/channel.proto\x1a\"dialog360/webhooks/v1/client.proto\x1a)dialog360/webhooks/v1/waba_template.proto\x1a#eventrelay/mapping/v1/mapping.proto\x1a\x1ceventrelay/v1/provider.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"meta/webhooks/v1/application.proto\x1a meta/webhooks/v1/instagram.proto\x1a meta/webhooks/v1/messaging.proto\x1a\x1bmeta/webhooks/v1/page.proto\x1a\x1emeta/webhooks/v1/payment.proto\x1a!meta/webhooks/v1/permission.proto\x1a\x1emeta/webhooks/v1/threads.proto\x1a\x1bmeta/webhooks/v1/user.proto\x1a(whatsapp/webhooks/v1/account_alert.proto\x1a0whatsapp/webhooks/v1/account_review_update.proto\x1a2whatsapp/webhooks/v1/account_settings_update.proto\x1a)whatsapp/webhooks/v1/account_update.proto\x1a*whatsapp/webhooks/v1/automatic_event.proto\x1a#whatsapp/webhooks/v1/business.proto\x1a\x1fwhatsapp/webhooks/v1/call.proto\x1a\"whatsapp/webhooks/v1/contact.proto\x1a'whatsapp/webhooks/v1/contact_sync.proto\x1a whatsapp/webhooks/v1/error.proto\x1a\x1fwhatsapp/webhooks/v1/flow.proto\x1a'whatsapp/webhooks/v1/group_update.proto\x1a\"whatsapp/webhooks/v1/history.proto\x1a\"whatsapp/webhooks/v1/message.proto\x1a+whatsapp/webhooks/v1/message_template.proto\x1a-whatsapp/webhooks/v1/messaging_handover.proto\x1a#whatsapp/webhooks/v1/metadata.proto\x1a#whatsapp/webhooks/v1/no_items.proto\x1a+whatsapp/webhooks/v1/partner_solution.proto\x1a0whatsapp/webhooks/v1/payment_configuration.proto\x1a'whatsapp/webhooks/v1/phone_number.proto\x1a!whatsapp/webhooks/v1/status.proto\x1a,whatsapp/webhooks/v1/template_category.proto\x1a)whatsapp/webhooks/v1/tracking_event.proto\x1a\x1fwhatsapp/webhooks/v1/user.proto\x1a&whatsapp/webhooks/v1/user_action.proto\"\xd4Z\n" +
 	"\x05Event\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06cursor\x18\x02 \x01(\tR\x06cursor\x12\x1a\n" +
@@ -1620,8 +1637,8 @@ const file_eventrelay_v1_event_proto_rawDesc = "" +
 	"\x04feed\x18@ \x01(\v2 .meta.webhooks.v1.PageFeedChangeB\x12\xca\xf3\x18\x0emeta.page.feedH\x00R\x04feed\x12P\n" +
 	"\amention\x18A \x01(\v2\x1d.meta.webhooks.v1.PageMentionB\x15\xca\xf3\x18\x11meta.page.mentionH\x00R\amention\x12O\n" +
 	"\aratings\x18B \x01(\v2\x1c.meta.webhooks.v1.PageRatingB\x15\xca\xf3\x18\x11meta.page.ratingsH\x00R\aratings\x12e\n" +
-	"\aleadgen\x18C \x01(\v2\x19.meta.webhooks.v1.LeadgenB.\xca\xf3\x18\x11meta.page.leadgen\xca\xf3\x18\x15meta.page.leadgen_fatH\x00R\aleadgen\x12\xb3\b\n" +
-	"\tmessaging\x18D \x01(\v2\x1b.meta.webhooks.v1.MessagingB\xf5\a\xca\xf3\x18\x12meta.*.messaging.*\xca\xf3\x18\x10meta.*.standby.*\xca\xf3\x18\x12meta.page.messages\xca\xf3\x18\x1cmeta.page.message_deliveries\xca\xf3\x18\x18meta.page.message_echoes\xca\xf3\x18\x17meta.page.message_edits\xca\xf3\x18\x1bmeta.page.message_reactions\xca\xf3\x18\x17meta.page.message_reads\xca\xf3\x18#meta.page.messaging_account_linking\xca\xf3\x18$meta.page.messaging_checkout_updates\xca\xf3\x18(meta.page.messaging_customer_information\xca\xf3\x18\x1cmeta.page.messaging_feedback\xca\xf3\x18\x1emeta.page.messaging_game_plays\xca\xf3\x18\x1dmeta.page.messaging_handovers\xca\xf3\x18\x1ameta.page.messaging_optins\xca\xf3\x18\x1cmeta.page.messaging_payments\xca\xf3\x18&meta.page.messaging_policy_enforcement\xca\xf3\x18\x1dmeta.page.messaging_postbacks\xca\xf3\x18!meta.page.messaging_pre_checkouts\xca\xf3\x18\x1dmeta.page.messaging_referrals\xca\xf3\x18\x1bmeta.page.response_feedback\xca\xf3\x18\x13meta.page.send_cart\xca\xf3\x18\x11meta.page.standby\xca\xf3\x18\x17meta.instagram.messages\xca\xf3\x18\x1bmeta.instagram.message_edit\xca\xf3\x18 meta.instagram.message_reactions\xca\xf3\x18!meta.instagram.messaging_handover\xca\xf3\x18\x1fmeta.instagram.messaging_optins\xca\xf3\x18\"meta.instagram.messaging_postbacks\xca\xf3\x18!meta.instagram.messaging_referral\xca\xf3\x18\x1dmeta.instagram.messaging_seen\xca\xf3\x18\x16meta.instagram.standbyH\x00R\tmessaging\x12]\n" +
+	"\aleadgen\x18C \x01(\v2\x19.meta.webhooks.v1.LeadgenB.\xca\xf3\x18\x11meta.page.leadgen\xca\xf3\x18\x15meta.page.leadgen_fatH\x00R\aleadgen\x12\xcf\b\n" +
+	"\tmessaging\x18D \x01(\v2\x1b.meta.webhooks.v1.MessagingB\x91\b\xca\xf3\x18\x12meta.*.messaging.*\xca\xf3\x18\x10meta.*.standby.*\xca\xf3\x18\x12meta.page.messages\xca\xf3\x18\x1cmeta.page.message_deliveries\xca\xf3\x18\x18meta.page.message_echoes\xca\xf3\x18\x17meta.page.message_edits\xca\xf3\x18\x1bmeta.page.message_reactions\xca\xf3\x18\x17meta.page.message_reads\xca\xf3\x18#meta.page.messaging_account_linking\xca\xf3\x18$meta.page.messaging_checkout_updates\xca\xf3\x18(meta.page.messaging_customer_information\xca\xf3\x18\x1cmeta.page.messaging_feedback\xca\xf3\x18\x1emeta.page.messaging_game_plays\xca\xf3\x18\x1dmeta.page.messaging_handovers\xca\xf3\x18\x1ameta.page.messaging_optins\xca\xf3\x18\x1cmeta.page.messaging_payments\xca\xf3\x18&meta.page.messaging_policy_enforcement\xca\xf3\x18\x1dmeta.page.messaging_postbacks\xca\xf3\x18!meta.page.messaging_pre_checkouts\xca\xf3\x18\x1dmeta.page.messaging_referrals\xca\xf3\x18\x18meta.page.messaging_seen\xca\xf3\x18\x1bmeta.page.response_feedback\xca\xf3\x18\x13meta.page.send_cart\xca\xf3\x18\x11meta.page.standby\xca\xf3\x18\x17meta.instagram.messages\xca\xf3\x18\x1bmeta.instagram.message_edit\xca\xf3\x18 meta.instagram.message_reactions\xca\xf3\x18!meta.instagram.messaging_handover\xca\xf3\x18\x1fmeta.instagram.messaging_optins\xca\xf3\x18\"meta.instagram.messaging_postbacks\xca\xf3\x18!meta.instagram.messaging_referral\xca\xf3\x18\x1dmeta.instagram.messaging_seen\xca\xf3\x18\x16meta.instagram.standbyH\x00R\tmessaging\x12]\n" +
 	"\bcomments\x18E \x01(\v2\".meta.webhooks.v1.InstagramCommentB\x1b\xca\xf3\x18\x17meta.instagram.commentsH\x00R\bcomments\x12k\n" +
 	"\rlive_comments\x18F \x01(\v2\".meta.webhooks.v1.InstagramCommentB \xca\xf3\x18\x1cmeta.instagram.live_commentsH\x00R\fliveComments\x12]\n" +
 	"\bmentions\x18G \x01(\v2\".meta.webhooks.v1.InstagramMentionB\x1b\xca\xf3\x18\x17meta.instagram.mentionsH\x00R\bmentions\x12t\n" +
@@ -1632,7 +1649,8 @@ const file_eventrelay_v1_event_proto_rawDesc = "" +
 	"\fchannel_live\x18Z \x01(\v2\x1e.dialog360.webhooks.v1.ChannelB\x1a\xca\xf3\x18\x16dialog360.channel_liveH\x00R\vchannelLive\x12\x81\x01\n" +
 	"\x0etracking_event\x18x \x01(\v2#.whatsapp.webhooks.v1.TrackingEventB3\xca\xf3\x18/meta.whatsapp_business_account.*.tracking_eventH\x00R\rtrackingEvent\x12\x7f\n" +
 	"\x0euser_id_update\x18y \x01(\v2\".whatsapp.webhooks.v1.UserIdUpdateB3\xca\xf3\x18/meta.whatsapp_business_account.*.user_id_updateH\x00R\fuserIdUpdate\x12\x85\x01\n" +
-	"\x0fuser_preference\x18z \x01(\v2$.whatsapp.webhooks.v1.UserPreferenceB4\xca\xf3\x180meta.whatsapp_business_account.*.user_preferenceH\x00R\x0euserPreference\x12h\n" +
+	"\x0fuser_preference\x18z \x01(\v2$.whatsapp.webhooks.v1.UserPreferenceB4\xca\xf3\x180meta.whatsapp_business_account.*.user_preferenceH\x00R\x0euserPreference\x12\xbb\a\n" +
+	"\bno_items\x18{ \x01(\v2\x1d.whatsapp.webhooks.v1.NoItemsB\xfe\x06\xca\xf3\x18'meta.whatsapp_business_account.messages\xca\xf3\x18&meta.whatsapp_business_account.standby\xca\xf3\x18$meta.whatsapp_business_account.calls\xca\xf3\x18&meta.whatsapp_business_account.history\xca\xf3\x181meta.whatsapp_business_account.smb_app_state_sync\xca\xf3\x181meta.whatsapp_business_account.smb_message_echoes\xca\xf3\x18-meta.whatsapp_business_account.message_echoes\xca\xf3\x185meta.whatsapp_business_account.group_lifecycle_update\xca\xf3\x187meta.whatsapp_business_account.group_participant_update\xca\xf3\x188meta.whatsapp_business_account.group_participants_update\xca\xf3\x184meta.whatsapp_business_account.group_settings_update\xca\xf3\x182meta.whatsapp_business_account.group_status_update\xca\xf3\x18/meta.whatsapp_business_account.automatic_events\xca\xf3\x18.meta.whatsapp_business_account.tracking_events\xca\xf3\x18-meta.whatsapp_business_account.user_id_update\xca\xf3\x18/meta.whatsapp_business_account.user_preferences\xca\xf3\x18\x11dialog360.history\xca\xf3\x18\x1cdialog360.smb_app_state_sync\xca\xf3\x18\x1cdialog360.smb_message_echoesH\x00R\anoItems\x12h\n" +
 	"\x0fchannel_created\x18[ \x01(\v2\x1e.dialog360.webhooks.v1.ChannelB\x1d\xca\xf3\x18\x19dialog360.channel_createdH\x00R\x0echannelCreated\x12n\n" +
 	"\x11channel_submitted\x18\\ \x01(\v2\x1e.dialog360.webhooks.v1.ChannelB\x1f\xca\xf3\x18\x1bdialog360.channel_submittedH\x00R\x10channelSubmitted\x12b\n" +
 	"\rchannel_ready\x18] \x01(\v2\x1e.dialog360.webhooks.v1.ChannelB\x1b\xca\xf3\x18\x17dialog360.channel_readyH\x00R\fchannelReady\x12h\n" +
@@ -1733,14 +1751,15 @@ var file_eventrelay_v1_event_proto_goTypes = []any{
 	(*v1.TrackingEvent)(nil),                    // 49: whatsapp.webhooks.v1.TrackingEvent
 	(*v1.UserIdUpdate)(nil),                     // 50: whatsapp.webhooks.v1.UserIdUpdate
 	(*v1.UserPreference)(nil),                   // 51: whatsapp.webhooks.v1.UserPreference
-	(*v12.ClientCreated)(nil),                   // 52: dialog360.webhooks.v1.ClientCreated
-	(*v12.AccountViolation)(nil),                // 53: dialog360.webhooks.v1.AccountViolation
-	(*v12.AccountRestriction)(nil),              // 54: dialog360.webhooks.v1.AccountRestriction
-	(*v12.WabaTemplateStatusChanged)(nil),       // 55: dialog360.webhooks.v1.WabaTemplateStatusChanged
-	(*v12.WabaTemplateCategoryChanged)(nil),     // 56: dialog360.webhooks.v1.WabaTemplateCategoryChanged
-	(*v1.Metadata)(nil),                         // 57: whatsapp.webhooks.v1.Metadata
-	(*v1.Contact)(nil),                          // 58: whatsapp.webhooks.v1.Contact
-	(*structpb.Struct)(nil),                     // 59: google.protobuf.Struct
+	(*v1.NoItems)(nil),                          // 52: whatsapp.webhooks.v1.NoItems
+	(*v12.ClientCreated)(nil),                   // 53: dialog360.webhooks.v1.ClientCreated
+	(*v12.AccountViolation)(nil),                // 54: dialog360.webhooks.v1.AccountViolation
+	(*v12.AccountRestriction)(nil),              // 55: dialog360.webhooks.v1.AccountRestriction
+	(*v12.WabaTemplateStatusChanged)(nil),       // 56: dialog360.webhooks.v1.WabaTemplateStatusChanged
+	(*v12.WabaTemplateCategoryChanged)(nil),     // 57: dialog360.webhooks.v1.WabaTemplateCategoryChanged
+	(*v1.Metadata)(nil),                         // 58: whatsapp.webhooks.v1.Metadata
+	(*v1.Contact)(nil),                          // 59: whatsapp.webhooks.v1.Contact
+	(*structpb.Struct)(nil),                     // 60: google.protobuf.Struct
 }
 var file_eventrelay_v1_event_proto_depIdxs = []int32{
 	3,  // 0: eventrelay.v1.Event.provider:type_name -> eventrelay.v1.Provider
@@ -1797,35 +1816,36 @@ var file_eventrelay_v1_event_proto_depIdxs = []int32{
 	49, // 51: eventrelay.v1.Event.tracking_event:type_name -> whatsapp.webhooks.v1.TrackingEvent
 	50, // 52: eventrelay.v1.Event.user_id_update:type_name -> whatsapp.webhooks.v1.UserIdUpdate
 	51, // 53: eventrelay.v1.Event.user_preference:type_name -> whatsapp.webhooks.v1.UserPreference
-	48, // 54: eventrelay.v1.Event.channel_created:type_name -> dialog360.webhooks.v1.Channel
-	48, // 55: eventrelay.v1.Event.channel_submitted:type_name -> dialog360.webhooks.v1.Channel
-	48, // 56: eventrelay.v1.Event.channel_ready:type_name -> dialog360.webhooks.v1.Channel
-	48, // 57: eventrelay.v1.Event.channel_running:type_name -> dialog360.webhooks.v1.Channel
-	48, // 58: eventrelay.v1.Event.channel_permission_granted:type_name -> dialog360.webhooks.v1.Channel
-	48, // 59: eventrelay.v1.Event.channel_permission_revoked:type_name -> dialog360.webhooks.v1.Channel
-	48, // 60: eventrelay.v1.Event.channel_subscription_set:type_name -> dialog360.webhooks.v1.Channel
-	48, // 61: eventrelay.v1.Event.cancellation_request:type_name -> dialog360.webhooks.v1.Channel
-	48, // 62: eventrelay.v1.Event.cancellation_revoke:type_name -> dialog360.webhooks.v1.Channel
-	48, // 63: eventrelay.v1.Event.cancellation_processed:type_name -> dialog360.webhooks.v1.Channel
-	48, // 64: eventrelay.v1.Event.template_messaging_enabled:type_name -> dialog360.webhooks.v1.Channel
-	48, // 65: eventrelay.v1.Event.template_messaging_disabled:type_name -> dialog360.webhooks.v1.Channel
-	48, // 66: eventrelay.v1.Event.phone_number_quality_changed:type_name -> dialog360.webhooks.v1.Channel
-	52, // 67: eventrelay.v1.Event.client_created:type_name -> dialog360.webhooks.v1.ClientCreated
-	53, // 68: eventrelay.v1.Event.account_violation:type_name -> dialog360.webhooks.v1.AccountViolation
-	54, // 69: eventrelay.v1.Event.account_restriction:type_name -> dialog360.webhooks.v1.AccountRestriction
-	55, // 70: eventrelay.v1.Event.waba_template_status_changed:type_name -> dialog360.webhooks.v1.WabaTemplateStatusChanged
-	56, // 71: eventrelay.v1.Event.waba_template_category_changed:type_name -> dialog360.webhooks.v1.WabaTemplateCategoryChanged
-	57, // 72: eventrelay.v1.EventContext.metadata:type_name -> whatsapp.webhooks.v1.Metadata
-	58, // 73: eventrelay.v1.EventContext.contacts:type_name -> whatsapp.webhooks.v1.Contact
-	59, // 74: eventrelay.v1.EventContext.conversation_context:type_name -> google.protobuf.Struct
-	7,  // 75: eventrelay.v1.EventContext.errors:type_name -> whatsapp.webhooks.v1.Error
-	59, // 76: eventrelay.v1.EventContext.envelope:type_name -> google.protobuf.Struct
-	59, // 77: eventrelay.v1.UnknownPayload.json:type_name -> google.protobuf.Struct
-	78, // [78:78] is the sub-list for method output_type
-	78, // [78:78] is the sub-list for method input_type
-	78, // [78:78] is the sub-list for extension type_name
-	78, // [78:78] is the sub-list for extension extendee
-	0,  // [0:78] is the sub-list for field type_name
+	52, // 54: eventrelay.v1.Event.no_items:type_name -> whatsapp.webhooks.v1.NoItems
+	48, // 55: eventrelay.v1.Event.channel_created:type_name -> dialog360.webhooks.v1.Channel
+	48, // 56: eventrelay.v1.Event.channel_submitted:type_name -> dialog360.webhooks.v1.Channel
+	48, // 57: eventrelay.v1.Event.channel_ready:type_name -> dialog360.webhooks.v1.Channel
+	48, // 58: eventrelay.v1.Event.channel_running:type_name -> dialog360.webhooks.v1.Channel
+	48, // 59: eventrelay.v1.Event.channel_permission_granted:type_name -> dialog360.webhooks.v1.Channel
+	48, // 60: eventrelay.v1.Event.channel_permission_revoked:type_name -> dialog360.webhooks.v1.Channel
+	48, // 61: eventrelay.v1.Event.channel_subscription_set:type_name -> dialog360.webhooks.v1.Channel
+	48, // 62: eventrelay.v1.Event.cancellation_request:type_name -> dialog360.webhooks.v1.Channel
+	48, // 63: eventrelay.v1.Event.cancellation_revoke:type_name -> dialog360.webhooks.v1.Channel
+	48, // 64: eventrelay.v1.Event.cancellation_processed:type_name -> dialog360.webhooks.v1.Channel
+	48, // 65: eventrelay.v1.Event.template_messaging_enabled:type_name -> dialog360.webhooks.v1.Channel
+	48, // 66: eventrelay.v1.Event.template_messaging_disabled:type_name -> dialog360.webhooks.v1.Channel
+	48, // 67: eventrelay.v1.Event.phone_number_quality_changed:type_name -> dialog360.webhooks.v1.Channel
+	53, // 68: eventrelay.v1.Event.client_created:type_name -> dialog360.webhooks.v1.ClientCreated
+	54, // 69: eventrelay.v1.Event.account_violation:type_name -> dialog360.webhooks.v1.AccountViolation
+	55, // 70: eventrelay.v1.Event.account_restriction:type_name -> dialog360.webhooks.v1.AccountRestriction
+	56, // 71: eventrelay.v1.Event.waba_template_status_changed:type_name -> dialog360.webhooks.v1.WabaTemplateStatusChanged
+	57, // 72: eventrelay.v1.Event.waba_template_category_changed:type_name -> dialog360.webhooks.v1.WabaTemplateCategoryChanged
+	58, // 73: eventrelay.v1.EventContext.metadata:type_name -> whatsapp.webhooks.v1.Metadata
+	59, // 74: eventrelay.v1.EventContext.contacts:type_name -> whatsapp.webhooks.v1.Contact
+	60, // 75: eventrelay.v1.EventContext.conversation_context:type_name -> google.protobuf.Struct
+	7,  // 76: eventrelay.v1.EventContext.errors:type_name -> whatsapp.webhooks.v1.Error
+	60, // 77: eventrelay.v1.EventContext.envelope:type_name -> google.protobuf.Struct
+	60, // 78: eventrelay.v1.UnknownPayload.json:type_name -> google.protobuf.Struct
+	79, // [79:79] is the sub-list for method output_type
+	79, // [79:79] is the sub-list for method input_type
+	79, // [79:79] is the sub-list for extension type_name
+	79, // [79:79] is the sub-list for extension extendee
+	0,  // [0:79] is the sub-list for field type_name
 }
 
 func init() { file_eventrelay_v1_event_proto_init() }
@@ -1885,6 +1905,7 @@ func file_eventrelay_v1_event_proto_init() {
 		(*Event_TrackingEvent)(nil),
 		(*Event_UserIdUpdate)(nil),
 		(*Event_UserPreference)(nil),
+		(*Event_NoItems)(nil),
 		(*Event_ChannelCreated)(nil),
 		(*Event_ChannelSubmitted)(nil),
 		(*Event_ChannelReady)(nil),
