@@ -93,7 +93,8 @@ func (ThreadsMediaType) EnumDescriptor() ([]byte, []int) {
 
 // A post on Threads: a reply to the user's post, a mention of the user, or a post that the user published or deleted. Fields `replies`, `mentions`, `publish`, `delete`; the field is the event's.
 //
-// Source: Meta, Webhooks for Threads.
+// Source: Meta, Webhooks for Threads; `owner` of a deleted post, `is_verified` and `profile_picture_url` from public typings; what no webhook has been seen with (`thumbnail_url`,
+// `quoted_post`, `reposted_post`, `hide_status`, `reply_audience`, `link_attachment_url`, `topic_tag`) from the reference of the media object.
 type ThreadsPost struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The post.
@@ -149,9 +150,13 @@ type ThreadsPost struct {
 	// The topic it is filed under.
 	TopicTag *string `protobuf:"bytes,26,opt,name=topic_tag,json=topicTag,proto3,oneof" json:"topic_tag,omitempty"`
 	// What was done.
-	Verb          Verb `protobuf:"varint,27,opt,name=verb,proto3,enum=meta.webhooks.v1.Verb" json:"verb,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Verb Verb `protobuf:"varint,27,opt,name=verb,proto3,enum=meta.webhooks.v1.Verb" json:"verb,omitempty"`
+	// Whether the author is verified.
+	IsVerified *bool `protobuf:"varint,28,opt,name=is_verified,json=isVerified,proto3,oneof" json:"is_verified,omitempty"`
+	// The address of the author's picture.
+	ProfilePictureUrl *string `protobuf:"bytes,29,opt,name=profile_picture_url,json=profilePictureUrl,proto3,oneof" json:"profile_picture_url,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *ThreadsPost) Reset() {
@@ -373,6 +378,20 @@ func (x *ThreadsPost) GetVerb() Verb {
 	return Verb_VERB_UNSPECIFIED
 }
 
+func (x *ThreadsPost) GetIsVerified() bool {
+	if x != nil && x.IsVerified != nil {
+		return *x.IsVerified
+	}
+	return false
+}
+
+func (x *ThreadsPost) GetProfilePictureUrl() string {
+	if x != nil && x.ProfilePictureUrl != nil {
+		return *x.ProfilePictureUrl
+	}
+	return ""
+}
+
 // Whose post it is.
 type ThreadsOwner struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -496,7 +515,7 @@ var File_meta_webhooks_v1_threads_proto protoreflect.FileDescriptor
 
 const file_meta_webhooks_v1_threads_proto_rawDesc = "" +
 	"\n" +
-	"\x1emeta/webhooks/v1/threads.proto\x12\x10meta.webhooks.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bmeta/webhooks/v1/verb.proto\"\xaf\f\n" +
+	"\x1emeta/webhooks/v1/threads.proto\x12\x10meta.webhooks.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bmeta/webhooks/v1/verb.proto\"\xb7\r\n" +
 	"\vThreadsPost\x12\x13\n" +
 	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x88\x01\x01\x12$\n" +
 	"\busername\x18\x02 \x01(\tB\x03\x80\x01\x01H\x01R\busername\x88\x01\x01\x12\x1c\n" +
@@ -532,7 +551,10 @@ const file_meta_webhooks_v1_threads_proto_rawDesc = "" +
 	"\x0ereply_audience\x18\x18 \x01(\tH\x0fR\rreplyAudience\x88\x01\x01\x128\n" +
 	"\x13link_attachment_url\x18\x19 \x01(\tB\x03\x80\x01\x01H\x10R\x11linkAttachmentUrl\x88\x01\x01\x12%\n" +
 	"\ttopic_tag\x18\x1a \x01(\tB\x03\x80\x01\x01H\x11R\btopicTag\x88\x01\x01\x12*\n" +
-	"\x04verb\x18\x1b \x01(\x0e2\x16.meta.webhooks.v1.VerbR\x04verbB\x05\n" +
+	"\x04verb\x18\x1b \x01(\x0e2\x16.meta.webhooks.v1.VerbR\x04verb\x12$\n" +
+	"\vis_verified\x18\x1c \x01(\bH\x12R\n" +
+	"isVerified\x88\x01\x01\x128\n" +
+	"\x13profile_picture_url\x18\x1d \x01(\tB\x03\x80\x01\x01H\x13R\x11profilePictureUrl\x88\x01\x01B\x05\n" +
 	"\x03_idB\v\n" +
 	"\t_usernameB\a\n" +
 	"\x05_textB\x15\n" +
@@ -555,7 +577,9 @@ const file_meta_webhooks_v1_threads_proto_rawDesc = "" +
 	"\x0f_reply_audienceB\x16\n" +
 	"\x14_link_attachment_urlB\f\n" +
 	"\n" +
-	"_topic_tag\"a\n" +
+	"_topic_tagB\x0e\n" +
+	"\f_is_verifiedB\x16\n" +
+	"\x14_profile_picture_url\"a\n" +
 	"\fThreadsOwner\x12\x18\n" +
 	"\x02id\x18\x01 \x01(\tB\x03\x80\x01\x01H\x00R\x02id\x88\x01\x01\x12#\n" +
 	"\bowner_id\x18\x02 \x01(\tB\x03\x80\x01\x01H\x01R\aownerId\x88\x01\x01B\x05\n" +

@@ -37,7 +37,15 @@ type UserChange struct {
 	// The new value, where it is a list (`work_history`, `education`).
 	Values []*UserValue `protobuf:"bytes,4,rep,name=values,proto3" json:"values,omitempty"`
 	// The page that stands for the value (`location`, `hometown`).
-	Page          *string `protobuf:"bytes,5,opt,name=page,proto3,oneof" json:"page,omitempty"`
+	Page *string `protobuf:"bytes,5,opt,name=page,proto3,oneof" json:"page,omitempty"`
+	// The id of the new value, where it is a node of the Graph (`hometown`, `significant_other`).
+	Id *string `protobuf:"bytes,6,opt,name=id,proto3,oneof" json:"id,omitempty"`
+	// The name of the new value, where it is a node of the Graph.
+	Name *string `protobuf:"bytes,7,opt,name=name,proto3,oneof" json:"name,omitempty"`
+	// The lower bound of the user's age (`age_range`).
+	Min *int32 `protobuf:"varint,8,opt,name=min,proto3,oneof" json:"min,omitempty"`
+	// The upper bound of the user's age (`age_range`).
+	Max           *int32 `protobuf:"varint,9,opt,name=max,proto3,oneof" json:"max,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -107,6 +115,34 @@ func (x *UserChange) GetPage() string {
 	return ""
 }
 
+func (x *UserChange) GetId() string {
+	if x != nil && x.Id != nil {
+		return *x.Id
+	}
+	return ""
+}
+
+func (x *UserChange) GetName() string {
+	if x != nil && x.Name != nil {
+		return *x.Name
+	}
+	return ""
+}
+
+func (x *UserChange) GetMin() int32 {
+	if x != nil && x.Min != nil {
+		return *x.Min
+	}
+	return 0
+}
+
+func (x *UserChange) GetMax() int32 {
+	if x != nil && x.Max != nil {
+		return *x.Max
+	}
+	return 0
+}
+
 // One element of a listed profile field.
 type UserValue struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -129,7 +165,9 @@ type UserValue struct {
 	// The first day, as sent: a date, often without a day or month.
 	StartDate *string `protobuf:"bytes,9,opt,name=start_date,json=startDate,proto3,oneof" json:"start_date,omitempty"`
 	// The last day, as sent: a date, often without a day or month.
-	EndDate       *string `protobuf:"bytes,10,opt,name=end_date,json=endDate,proto3,oneof" json:"end_date,omitempty"`
+	EndDate *string `protobuf:"bytes,10,opt,name=end_date,json=endDate,proto3,oneof" json:"end_date,omitempty"`
+	// The element's name, where it is itself a node of the Graph (`languages`, `sports`).
+	Name          *string `protobuf:"bytes,11,opt,name=name,proto3,oneof" json:"name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -234,6 +272,13 @@ func (x *UserValue) GetEndDate() string {
 	return ""
 }
 
+func (x *UserValue) GetName() string {
+	if x != nil && x.Name != nil {
+		return *x.Name
+	}
+	return ""
+}
+
 // A named node of the Graph.
 type UserValueNode struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -293,18 +338,26 @@ var File_meta_webhooks_v1_user_proto protoreflect.FileDescriptor
 
 const file_meta_webhooks_v1_user_proto_rawDesc = "" +
 	"\n" +
-	"\x1bmeta/webhooks/v1/user.proto\x12\x10meta.webhooks.v1\x1a\x1bmeta/webhooks/v1/verb.proto\"\xf3\x01\n" +
+	"\x1bmeta/webhooks/v1/user.proto\x12\x10meta.webhooks.v1\x1a\x1bmeta/webhooks/v1/verb.proto\"\xf9\x02\n" +
 	"\n" +
 	"UserChange\x12*\n" +
 	"\x04verb\x18\x01 \x01(\x0e2\x16.meta.webhooks.v1.VerbR\x04verb\x12%\n" +
 	"\tobject_id\x18\x02 \x01(\tB\x03\x80\x01\x01H\x00R\bobjectId\x88\x01\x01\x12\x1e\n" +
 	"\x05value\x18\x03 \x01(\tB\x03\x80\x01\x01H\x01R\x05value\x88\x01\x01\x123\n" +
 	"\x06values\x18\x04 \x03(\v2\x1b.meta.webhooks.v1.UserValueR\x06values\x12\x1c\n" +
-	"\x04page\x18\x05 \x01(\tB\x03\x80\x01\x01H\x02R\x04page\x88\x01\x01B\f\n" +
+	"\x04page\x18\x05 \x01(\tB\x03\x80\x01\x01H\x02R\x04page\x88\x01\x01\x12\x18\n" +
+	"\x02id\x18\x06 \x01(\tB\x03\x80\x01\x01H\x03R\x02id\x88\x01\x01\x12\x1c\n" +
+	"\x04name\x18\a \x01(\tB\x03\x80\x01\x01H\x04R\x04name\x88\x01\x01\x12\x15\n" +
+	"\x03min\x18\b \x01(\x05H\x05R\x03min\x88\x01\x01\x12\x15\n" +
+	"\x03max\x18\t \x01(\x05H\x06R\x03max\x88\x01\x01B\f\n" +
 	"\n" +
 	"_object_idB\b\n" +
 	"\x06_valueB\a\n" +
-	"\x05_page\"\xa9\x04\n" +
+	"\x05_pageB\x05\n" +
+	"\x03_idB\a\n" +
+	"\x05_nameB\x06\n" +
+	"\x04_minB\x06\n" +
+	"\x04_max\"\xd0\x04\n" +
 	"\tUserValue\x12\x18\n" +
 	"\x02id\x18\x01 \x01(\tB\x03\x80\x01\x01H\x00R\x02id\x88\x01\x01\x12;\n" +
 	"\bemployer\x18\x02 \x01(\v2\x1f.meta.webhooks.v1.UserValueNodeR\bemployer\x12;\n" +
@@ -317,11 +370,13 @@ const file_meta_webhooks_v1_user_proto_rawDesc = "" +
 	"\n" +
 	"start_date\x18\t \x01(\tB\x03\x80\x01\x01H\x02R\tstartDate\x88\x01\x01\x12#\n" +
 	"\bend_date\x18\n" +
-	" \x01(\tB\x03\x80\x01\x01H\x03R\aendDate\x88\x01\x01B\x05\n" +
+	" \x01(\tB\x03\x80\x01\x01H\x03R\aendDate\x88\x01\x01\x12\x1c\n" +
+	"\x04name\x18\v \x01(\tB\x03\x80\x01\x01H\x04R\x04name\x88\x01\x01B\x05\n" +
 	"\x03_idB\a\n" +
 	"\x05_typeB\r\n" +
 	"\v_start_dateB\v\n" +
-	"\t_end_date\"W\n" +
+	"\t_end_dateB\a\n" +
+	"\x05_name\"W\n" +
 	"\rUserValueNode\x12\x18\n" +
 	"\x02id\x18\x01 \x01(\tB\x03\x80\x01\x01H\x00R\x02id\x88\x01\x01\x12\x1c\n" +
 	"\x04name\x18\x02 \x01(\tB\x03\x80\x01\x01H\x01R\x04name\x88\x01\x01B\x05\n" +

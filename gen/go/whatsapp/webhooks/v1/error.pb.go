@@ -39,7 +39,9 @@ type Error struct {
 	// A finer code, where there is one.
 	ErrorSubcode *int32 `protobuf:"varint,6,opt,name=error_subcode,json=errorSubcode,proto3,oneof" json:"error_subcode,omitempty"`
 	// More about this occurrence, in payloads before Graph v16.
-	Details       *string `protobuf:"bytes,7,opt,name=details,proto3,oneof" json:"details,omitempty"`
+	Details *string `protobuf:"bytes,7,opt,name=details,proto3,oneof" json:"details,omitempty"`
+	// The code, where it is sent as a word.
+	CodeText      *string `protobuf:"bytes,8,opt,name=code_text,json=codeText,proto3,oneof" json:"code_text,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -123,6 +125,13 @@ func (x *Error) GetDetails() string {
 	return ""
 }
 
+func (x *Error) GetCodeText() string {
+	if x != nil && x.CodeText != nil {
+		return *x.CodeText
+	}
+	return ""
+}
+
 // More about one occurrence of an error.
 type ErrorData struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -173,7 +182,7 @@ var File_whatsapp_webhooks_v1_error_proto protoreflect.FileDescriptor
 
 const file_whatsapp_webhooks_v1_error_proto_rawDesc = "" +
 	"\n" +
-	" whatsapp/webhooks/v1/error.proto\x12\x14whatsapp.webhooks.v1\"\xc7\x02\n" +
+	" whatsapp/webhooks/v1/error.proto\x12\x14whatsapp.webhooks.v1\"\xf7\x02\n" +
 	"\x05Error\x12\x17\n" +
 	"\x04code\x18\x01 \x01(\x05H\x00R\x04code\x88\x01\x01\x12\x19\n" +
 	"\x05title\x18\x02 \x01(\tH\x01R\x05title\x88\x01\x01\x12\x1d\n" +
@@ -182,7 +191,8 @@ const file_whatsapp_webhooks_v1_error_proto_rawDesc = "" +
 	"error_data\x18\x04 \x01(\v2\x1f.whatsapp.webhooks.v1.ErrorDataR\terrorData\x12\x17\n" +
 	"\x04href\x18\x05 \x01(\tH\x03R\x04href\x88\x01\x01\x12(\n" +
 	"\rerror_subcode\x18\x06 \x01(\x05H\x04R\ferrorSubcode\x88\x01\x01\x12\"\n" +
-	"\adetails\x18\a \x01(\tB\x03\x80\x01\x01H\x05R\adetails\x88\x01\x01B\a\n" +
+	"\adetails\x18\a \x01(\tB\x03\x80\x01\x01H\x05R\adetails\x88\x01\x01\x12 \n" +
+	"\tcode_text\x18\b \x01(\tH\x06R\bcodeText\x88\x01\x01B\a\n" +
 	"\x05_codeB\b\n" +
 	"\x06_titleB\n" +
 	"\n" +
@@ -190,7 +200,9 @@ const file_whatsapp_webhooks_v1_error_proto_rawDesc = "" +
 	"\x05_hrefB\x10\n" +
 	"\x0e_error_subcodeB\n" +
 	"\n" +
-	"\b_details\";\n" +
+	"\b_detailsB\f\n" +
+	"\n" +
+	"_code_text\";\n" +
 	"\tErrorData\x12\"\n" +
 	"\adetails\x18\x01 \x01(\tB\x03\x80\x01\x01H\x00R\adetails\x88\x01\x01B\n" +
 	"\n" +

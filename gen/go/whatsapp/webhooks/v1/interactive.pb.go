@@ -582,9 +582,11 @@ func (x *CallPermissionReply) GetResponseSource() CallPermissionResponseSource {
 }
 
 // How a user pays for an order.
+//
+// Source: Meta, Payments API (Brazil), One-Click Payments.
 type PaymentMethodReply struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The method, as sent (`credit_card`).
+	// The method, as sent (`offsite_card_pay`).
 	PaymentMethod *string `protobuf:"bytes,1,opt,name=payment_method,json=paymentMethod,proto3,oneof" json:"payment_method,omitempty"`
 	// When it was chosen.
 	PaymentTimestamp *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=payment_timestamp,json=paymentTimestamp,proto3" json:"payment_timestamp,omitempty"`

@@ -393,8 +393,10 @@ type PhoneNumberQualityUpdate struct {
 	OldLimit MessagingLimit `protobuf:"varint,5,opt,name=old_limit,json=oldLimit,proto3,enum=whatsapp.webhooks.v1.MessagingLimit" json:"old_limit,omitempty"`
 	// `max_daily_conversations_per_business` where it is sent as a number, or as a tier unknown here.
 	MaxDailyConversationsPerBusinessText *string `protobuf:"bytes,6,opt,name=max_daily_conversations_per_business_text,json=maxDailyConversationsPerBusinessText,proto3,oneof" json:"max_daily_conversations_per_business_text,omitempty"`
-	unknownFields                        protoimpl.UnknownFields
-	sizeCache                            protoimpl.SizeCache
+	// What users think of its messages, as sent; not Meta's, but in what 360dialog relays.
+	CurrentQualityRating *string `protobuf:"bytes,7,opt,name=current_quality_rating,json=currentQualityRating,proto3,oneof" json:"current_quality_rating,omitempty"`
+	unknownFields        protoimpl.UnknownFields
+	sizeCache            protoimpl.SizeCache
 }
 
 func (x *PhoneNumberQualityUpdate) Reset() {
@@ -465,6 +467,13 @@ func (x *PhoneNumberQualityUpdate) GetOldLimit() MessagingLimit {
 func (x *PhoneNumberQualityUpdate) GetMaxDailyConversationsPerBusinessText() string {
 	if x != nil && x.MaxDailyConversationsPerBusinessText != nil {
 		return *x.MaxDailyConversationsPerBusinessText
+	}
+	return ""
+}
+
+func (x *PhoneNumberQualityUpdate) GetCurrentQualityRating() string {
+	if x != nil && x.CurrentQualityRating != nil {
+		return *x.CurrentQualityRating
 	}
 	return ""
 }
@@ -546,16 +555,18 @@ const file_whatsapp_webhooks_v1_phone_number_proto_rawDesc = "" +
 	"\x17requested_verified_name\x18\x03 \x01(\tB\x03\x80\x01\x01H\x01R\x15requestedVerifiedName\x88\x01\x01\x12T\n" +
 	"\x10rejection_reason\x18\x04 \x01(\x0e2).whatsapp.webhooks.v1.NameRejectionReasonR\x0frejectionReasonB\x17\n" +
 	"\x15_display_phone_numberB\x1a\n" +
-	"\x18_requested_verified_name\"\xc4\x04\n" +
+	"\x18_requested_verified_name\"\x9a\x05\n" +
 	"\x18PhoneNumberQualityUpdate\x12:\n" +
 	"\x14display_phone_number\x18\x01 \x01(\tB\x03\x80\x01\x01H\x00R\x12displayPhoneNumber\x88\x01\x01\x12C\n" +
 	"\x05event\x18\x02 \x01(\x0e2-.whatsapp.webhooks.v1.PhoneNumberQualityEventR\x05event\x12t\n" +
 	"$max_daily_conversations_per_business\x18\x03 \x01(\x0e2$.whatsapp.webhooks.v1.MessagingLimitR maxDailyConversationsPerBusiness\x12I\n" +
 	"\rcurrent_limit\x18\x04 \x01(\x0e2$.whatsapp.webhooks.v1.MessagingLimitR\fcurrentLimit\x12A\n" +
 	"\told_limit\x18\x05 \x01(\x0e2$.whatsapp.webhooks.v1.MessagingLimitR\boldLimit\x12\\\n" +
-	")max_daily_conversations_per_business_text\x18\x06 \x01(\tH\x01R$maxDailyConversationsPerBusinessText\x88\x01\x01B\x17\n" +
+	")max_daily_conversations_per_business_text\x18\x06 \x01(\tH\x01R$maxDailyConversationsPerBusinessText\x88\x01\x01\x129\n" +
+	"\x16current_quality_rating\x18\a \x01(\tH\x02R\x14currentQualityRating\x88\x01\x01B\x17\n" +
 	"\x15_display_phone_numberB,\n" +
-	"*_max_daily_conversations_per_business_text\"\xe6\x01\n" +
+	"*_max_daily_conversations_per_business_textB\x19\n" +
+	"\x17_current_quality_rating\"\xe6\x01\n" +
 	"\x13PhoneNumberSecurity\x12:\n" +
 	"\x14display_phone_number\x18\x01 \x01(\tB\x03\x80\x01\x01H\x00R\x12displayPhoneNumber\x88\x01\x01\x12D\n" +
 	"\x05event\x18\x02 \x01(\x0e2..whatsapp.webhooks.v1.PhoneNumberSecurityEventR\x05event\x12&\n" +
