@@ -155,10 +155,19 @@ func lookup(v any, key string) any {
 	return nil
 }
 
-// bodies are the cases of this package that are JSON, and the sample bodies of EVENTRELAY_CORPUS if it is set.
+// bodies are the cases of this package that are JSON, those of what is documented, and the sample bodies of EVENTRELAY_CORPUS if it is set.
 func bodies(t testing.TB) map[string][]byte {
 	t.Helper()
 	all := map[string][]byte{}
+	documented, err := os.ReadFile("testdata/documented.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, line := range bytes.Split(documented, []byte("\n")) {
+		if len(line) > 0 && (line[0] == '{' || line[0] == '[') {
+			all[fmt.Sprintf("testdata/documented.txt:%d", i+1)] = line
+		}
+	}
 	patterns := []string{"testdata/cases/*.json"}
 	if corpus := os.Getenv("EVENTRELAY_CORPUS"); corpus != "" {
 		patterns = append(patterns, filepath.Join(corpus, "meta/*.json"), filepath.Join(corpus, "dialog360/*.json"))

@@ -3,6 +3,8 @@ package translate
 import (
 	"fmt"
 	"regexp"
+	"slices"
+	"strings"
 	"testing"
 )
 
@@ -72,6 +74,114 @@ func TestDifferentFactsHaveDifferentIDs(t *testing.T) {
 	elsewhere.Source = "other"
 	if _, ok := seen[Translate(elsewhere)[0].ID]; ok {
 		t.Error("one id for two sources")
+	}
+}
+
+// What a provider reports later of the same thing is another event, though both have the thing's id or no id at all.
+func TestWhatIsReportedLaterIsAnotherEvent(t *testing.T) {
+	whole := func(time int, field, value string) string {
+		return fmt.Sprintf(`{"object":"whatsapp_business_account","entry":[{"id":"1","time":%d,"changes":[{"field":%q,"value":%s}]}]}`, time, field, value)
+	}
+	payment := `{"statuses":[{"id":"wamid.1","type":"payment","status":"captured","timestamp":"1750000000","payment":{"reference_id":"r","transaction":{"id":"o","status":"success"%s}}}]}`
+	call := `{"calls":[{"id":"wacid.1","from":"31","event":%q,"timestamp":"1750000000"}]}`
+	for what, pair := range map[string][2]string{
+		"a refund": {
+			whole(5, "messages", fmt.Sprintf(payment, "")),
+			whole(5, "messages", fmt.Sprintf(payment, `,"refunds":[{"id":"rf","status":"pending"}]`)),
+		},
+		"the settlement of a refund": {
+			whole(5, "messages", fmt.Sprintf(payment, `,"refunds":[{"id":"rf","status":"pending"}]`)),
+			whole(5, "messages", fmt.Sprintf(payment, `,"refunds":[{"id":"rf","status":"success"}]`)),
+		},
+		"another status of a message": {
+			whole(5, "messages", `{"statuses":[{"id":"wamid.1","status":"delivered","timestamp":"1750000000"}]}`),
+			whole(5, "messages", `{"statuses":[{"id":"wamid.1","status":"read","timestamp":"1750000000"}]}`),
+		},
+		"the same status of another member of the group": {
+			whole(5, "messages", `{"statuses":[{"id":"wamid.1","status":"read","recipient_id":"G","recipient_participant_id":"31"}]}`),
+			whole(5, "messages", `{"statuses":[{"id":"wamid.1","status":"read","recipient_id":"G","recipient_participant_id":"32"}]}`),
+		},
+		"the next stage of a call": {whole(5, "calls", fmt.Sprintf(call, "connect")), whole(5, "calls", fmt.Sprintf(call, "terminate"))},
+		"the same change of an account at another time": {
+			whole(1750000000, "account_update", `{"event":"ACCOUNT_VIOLATION","violation_info":{"violation_type":"SPAM"}}`),
+			whole(1750000001, "account_update", `{"event":"ACCOUNT_VIOLATION","violation_info":{"violation_type":"SPAM"}}`),
+		},
+		"the same preference at another time": {
+			whole(1750000000, "user_preferences", `{"user_preferences":[{"wa_id":"31","value":"stop"}]}`),
+			whole(1750000001, "user_preferences", `{"user_preferences":[{"wa_id":"31","value":"stop"}]}`),
+		},
+		"the content of a placeholder": {
+			whole(5, "history", `{"messages":[{"id":"wamid.1","from":"31","type":"media_placeholder"}]}`),
+			whole(5, "history", `{"messages":[{"id":"wamid.1","from":"31","type":"image","image":{"id":"9"}}]}`),
+		},
+	} {
+		if before, after := only(t, pair[0]).ID, only(t, pair[1]).ID; before == after {
+			t.Errorf("%s has the id of what was before it", what)
+		}
+	}
+}
+
+// A schema that knows less, as an earlier version of this program did, makes the same ids of the same items: an upgrade changes none.
+func TestAnIDDoesNotDependOnWhatTheSchemaKnows(t *testing.T) {
+	known := vocabulary()
+	noTypes := *known
+	noTypes.routes = map[string]*route{}
+	noFields := *known
+	noFields.routes = map[string]*route{}
+	for pattern, r := range known.routes {
+		noFields.routes[pattern] = &route{pattern: pattern, tag: r.tag, plan: &messagePlan{keys: map[string]keyPlan{}, bits: r.plan.bits}}
+	}
+	noContext := *known
+	noContext.context = &messagePlan{keys: map[string]keyPlan{"contacts": known.context.keys["contacts"]}, bits: known.context.bits}
+	for path, body := range bodies(t) {
+		want := ids(translated(t, string(body)))
+		for what, poorer := range map[string]*schema{"no type": &noTypes, "no field": &noFields, "no context": &noContext} {
+			doc, ok := parse(body)
+			if !ok {
+				t.Fatalf("%s is no JSON", path)
+			}
+			tr := newTranslator(notify(body), doc)
+			tr.schema = poorer
+			tr.body(0)
+			var got []string
+			for _, ev := range tr.events {
+				got = append(got, ev.ID)
+			}
+			if slices.Sort(got); !slices.Equal(got, want) {
+				t.Errorf("%s: a schema that knows %s makes the ids %v, want %v", path, what, got, want)
+			}
+		}
+	}
+}
+
+// Elements of a conversation, words of changed_fields and whole envelopes have the same ids however many come at once.
+func TestAnElementHasTheSameIDBesideOthers(t *testing.T) {
+	messaging := `{"object":"page","entry":[{"id":"5","time":%s,"%s":[%s]}]}`
+	one := `{"sender":{"id":"1"},"recipient":{"id":"5"},"timestamp":1750000000456,"message":{"mid":"m1","text":"a"}}`
+	two := `{"sender":{"id":"1"},"recipient":{"id":"5"},"timestamp":1750000000457,"delivery":{"watermark":1750000000456}}`
+	for _, list := range []string{"messaging", "standby"} {
+		want := append(ids(translated(t, fmt.Sprintf(messaging, "7", list, one))), ids(translated(t, fmt.Sprintf(messaging, "7", list, two)))...)
+		slices.Sort(want)
+		if got := ids(translated(t, fmt.Sprintf(messaging, "7", list, two+","+one))); !slices.Equal(got, want) {
+			t.Errorf("%s: ids %v of two at once, %v of one after the other", list, got, want)
+		}
+	}
+	names := `{"object":"payments","entry":[{"id":"5","time":7,"changed_fields":[%s]}]}`
+	want := append(ids(translated(t, fmt.Sprintf(names, `"actions"`))), ids(translated(t, fmt.Sprintf(names, `"disputes"`)))...)
+	slices.Sort(want)
+	if got := ids(translated(t, fmt.Sprintf(names, `"disputes","actions"`))); !slices.Equal(got, want) {
+		t.Errorf("ids %v of two words at once, %v of one after the other", got, want)
+	}
+	beside := fmt.Sprintf(messaging, "7", "messaging", one)
+	for path, body := range bodies(t) {
+		if kind := strings.TrimSpace(string(body)); kind[0] != '{' {
+			continue // an array is such a batch already, and what is no object no envelope
+		}
+		want := append(ids(translated(t, string(body))), ids(translated(t, beside))...)
+		slices.Sort(want)
+		if got := ids(translated(t, "["+beside+","+string(body)+"]")); !slices.Equal(got, want) {
+			t.Errorf("%s: ids %v in an array, %v alone", path, got, want)
+		}
 	}
 }
 
