@@ -23,6 +23,8 @@ const (
 )
 
 // Whether a channel is a real number.
+//
+// Source: 360dialog Partner API reference (channel management); public consumers.
 type AccountMode int32
 
 const (
@@ -76,6 +78,8 @@ func (AccountMode) EnumDescriptor() ([]byte, []int) {
 }
 
 // Where the set-up of a channel stands. 360dialog adds words without notice.
+//
+// Source: 360dialog Partner API reference (channel management); public consumers.
 type ChannelStatus int32
 
 const (
@@ -185,6 +189,8 @@ func (ChannelStatus) EnumDescriptor() ([]byte, []int) {
 }
 
 // Whether a client is in use.
+//
+// Source: 360dialog Partner API reference (channel management); public consumers.
 type ClientStatus int32
 
 const (
@@ -238,6 +244,8 @@ func (ClientStatus) EnumDescriptor() ([]byte, []int) {
 }
 
 // The verification of a business at Meta.
+//
+// Source: 360dialog Partner API reference (channel management); the last three from the enum of the same thing in Meta's SDKs.
 type FbAccountStatus int32
 
 const (
@@ -323,6 +331,8 @@ func (FbAccountStatus) EnumDescriptor() ([]byte, []int) {
 }
 
 // How running an account on another's behalf stands.
+//
+// Source: 360dialog Partner API reference (channel management); public consumers.
 type OnBehalfOfStatus int32
 
 const (

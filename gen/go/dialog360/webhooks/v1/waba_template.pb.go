@@ -22,6 +22,8 @@ const (
 )
 
 // The state of a template: Meta's words, and those of the Partner API.
+//
+// Source: Meta, WhatsApp message_template_status_update webhook reference; 360dialog Partner API reference.
 type WabaTemplateStatus int32
 
 const (
@@ -131,6 +133,8 @@ func (WabaTemplateStatus) EnumDescriptor() ([]byte, []int) {
 }
 
 // The category of a template.
+//
+// Source: Meta, WhatsApp template categories, those before 2023 from the on-premises API.
 type WabaTemplateCategory int32
 
 const (

@@ -22,6 +22,8 @@ const (
 )
 
 // Where a media object was published.
+//
+// Source: Meta, Instagram Platform webhook reference and examples.
 type InstagramMediaProductType int32
 
 const (

@@ -25,6 +25,8 @@ const (
 )
 
 // Whether a reaction was given or taken back.
+//
+// Source: Meta, Messenger Platform and Instagram Messaging webhook events reference.
 type MessagingReactionAction int32
 
 const (
@@ -78,6 +80,8 @@ func (MessagingReactionAction) EnumDescriptor() ([]byte, []int) {
 }
 
 // A reaction to a message; `emoji` says which in any case.
+//
+// Source: Meta, Messenger Platform and Instagram Messaging webhook events reference.
 type MessagingReactionType int32
 
 const (
@@ -167,6 +171,8 @@ func (MessagingReactionType) EnumDescriptor() ([]byte, []int) {
 }
 
 // What a user agreed to.
+//
+// Source: Meta, Messenger Platform and Instagram Messaging webhook events reference.
 type MessagingOptinType int32
 
 const (
@@ -220,6 +226,8 @@ func (MessagingOptinType) EnumDescriptor() ([]byte, []int) {
 }
 
 // How often marketing messages may be sent.
+//
+// Source: Meta, Messenger Platform and Instagram Messaging webhook events reference.
 type NotificationMessagesFrequency int32
 
 const (
@@ -277,6 +285,8 @@ func (NotificationMessagesFrequency) EnumDescriptor() ([]byte, []int) {
 }
 
 // What a user did about marketing messages; sent with a space or an underscore.
+//
+// Source: Meta, Messenger Platform and Instagram Messaging webhook events reference.
 type NotificationMessagesStatus int32
 
 const (
@@ -330,6 +340,8 @@ func (NotificationMessagesStatus) EnumDescriptor() ([]byte, []int) {
 }
 
 // Whether a user renewed a token.
+//
+// Source: Meta, Messenger Platform and Instagram Messaging webhook events reference.
 type UserTokenStatus int32
 
 const (
@@ -383,6 +395,8 @@ func (UserTokenStatus) EnumDescriptor() ([]byte, []int) {
 }
 
 // Whether an account was linked.
+//
+// Source: Meta, Messenger Platform and Instagram Messaging webhook events reference.
 type AccountLinkingStatus int32
 
 const (
@@ -436,6 +450,8 @@ func (AccountLinkingStatus) EnumDescriptor() ([]byte, []int) {
 }
 
 // What Meta did about a page.
+//
+// Source: Meta, Messenger Platform and Instagram Messaging webhook events reference.
 type PolicyEnforcementAction int32
 
 const (
@@ -493,6 +509,8 @@ func (PolicyEnforcementAction) EnumDescriptor() ([]byte, []int) {
 }
 
 // With whom a game is played.
+//
+// Source: Meta, Messenger Platform and Instagram Messaging webhook events reference.
 type GameContextType int32
 
 const (
@@ -550,6 +568,8 @@ func (GameContextType) EnumDescriptor() ([]byte, []int) {
 }
 
 // What a user thinks of a message; sent with spaces.
+//
+// Source: Meta, Messenger Platform and Instagram Messaging webhook events reference.
 type MessagingResponseFeedbackWord int32
 
 const (

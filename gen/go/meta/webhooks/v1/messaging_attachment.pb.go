@@ -22,6 +22,8 @@ const (
 )
 
 // The kind of an attachment.
+//
+// Source: Meta, Messenger Platform and Instagram Messaging webhook events reference; public fixtures.
 type MessagingAttachmentType int32
 
 const (
@@ -159,6 +161,8 @@ func (MessagingAttachmentType) EnumDescriptor() ([]byte, []int) {
 }
 
 // The kind of a template.
+//
+// Source: Meta, Messenger Platform and Instagram Messaging webhook events reference; public fixtures.
 type MessagingTemplateType int32
 
 const (
@@ -268,6 +272,8 @@ func (MessagingTemplateType) EnumDescriptor() ([]byte, []int) {
 }
 
 // What a button does.
+//
+// Source: Meta, Messenger Platform and Instagram Messaging webhook events reference; public fixtures.
 type MessagingButtonType int32
 
 const (

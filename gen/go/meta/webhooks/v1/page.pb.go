@@ -23,6 +23,8 @@ const (
 )
 
 // What a change of a page is about; spelled with hyphens or spaces here and there.
+//
+// Source: Meta, Graph API webhooks reference (page); public fixtures.
 type FeedItem int32
 
 const (
@@ -196,6 +198,8 @@ func (FeedItem) EnumDescriptor() ([]byte, []int) {
 }
 
 // A reaction to a post, comment or rating.
+//
+// Source: Meta, Graph API webhooks reference (page); public fixtures.
 type FeedReactionType int32
 
 const (
@@ -285,6 +289,8 @@ func (FeedReactionType) EnumDescriptor() ([]byte, []int) {
 }
 
 // Whether a reviewer recommends a page.
+//
+// Source: Meta, Graph API webhooks reference (page); public fixtures.
 type RecommendationType int32
 
 const (

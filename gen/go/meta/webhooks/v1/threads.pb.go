@@ -23,6 +23,8 @@ const (
 )
 
 // What a post on Threads consists of.
+//
+// Source: Meta, Threads API, reference of the media object.
 type ThreadsMediaType int32
 
 const (

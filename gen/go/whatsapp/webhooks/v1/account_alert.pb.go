@@ -22,6 +22,8 @@ const (
 )
 
 // What kind of thing an alert is about.
+//
+// Source: Meta, WhatsApp account_alerts webhook reference.
 type AccountAlertEntityType int32
 
 const (
@@ -83,6 +85,8 @@ func (AccountAlertEntityType) EnumDescriptor() ([]byte, []int) {
 }
 
 // How grave an alert is.
+//
+// Source: Meta, WhatsApp account_alerts webhook reference.
 type AccountAlertSeverity int32
 
 const (
@@ -140,6 +144,8 @@ func (AccountAlertSeverity) EnumDescriptor() ([]byte, []int) {
 }
 
 // Whether an alert holds.
+//
+// Source: Meta, WhatsApp account_alerts webhook reference.
 type AccountAlertStatus int32
 
 const (
@@ -193,6 +199,8 @@ func (AccountAlertStatus) EnumDescriptor() ([]byte, []int) {
 }
 
 // What an alert says.
+//
+// Source: Meta, WhatsApp account_alerts webhook reference.
 type AccountAlertType int32
 
 const (

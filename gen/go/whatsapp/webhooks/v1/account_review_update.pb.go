@@ -22,6 +22,8 @@ const (
 )
 
 // What a review of an account or a display name decided.
+//
+// Source: Meta, WhatsApp account_review_update webhook reference.
 type ReviewDecision int32
 
 const (

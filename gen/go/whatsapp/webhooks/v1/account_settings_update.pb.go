@@ -24,6 +24,8 @@ const (
 )
 
 // Which settings of an account changed.
+//
+// Source: Meta, WhatsApp Business Calling API, call settings and its webhook.
 type AccountSettingsType int32
 
 const (
@@ -73,6 +75,8 @@ func (AccountSettingsType) EnumDescriptor() ([]byte, []int) {
 }
 
 // Whether a setting is on.
+//
+// Source: Meta, WhatsApp Business Calling API, call settings and its webhook.
 type SettingStatus int32
 
 const (
@@ -126,6 +130,8 @@ func (SettingStatus) EnumDescriptor() ([]byte, []int) {
 }
 
 // Whether users see the call button.
+//
+// Source: Meta, WhatsApp Business Calling API, call settings and its webhook.
 type CallIconVisibility int32
 
 const (
@@ -179,6 +185,8 @@ func (CallIconVisibility) EnumDescriptor() ([]byte, []int) {
 }
 
 // A day of the week.
+//
+// Source: Meta, WhatsApp Business Calling API, call settings and its webhook.
 type Weekday int32
 
 const (

@@ -23,6 +23,8 @@ const (
 )
 
 // What changed about a WhatsApp Business account.
+//
+// Source: Meta, WhatsApp account_update webhook reference (September 2026) and the page on managing webhooks.
 type AccountUpdateEvent int32
 
 const (
@@ -152,6 +154,8 @@ func (AccountUpdateEvent) EnumDescriptor() ([]byte, []int) {
 }
 
 // What an account may no longer do.
+//
+// Source: Meta, WhatsApp account_update webhook reference (September 2026) and the page on managing webhooks.
 type RestrictionType int32
 
 const (
@@ -237,6 +241,8 @@ func (RestrictionType) EnumDescriptor() ([]byte, []int) {
 }
 
 // How a ban stands.
+//
+// Source: Meta, WhatsApp account_update webhook reference (September 2026) and the page on managing webhooks.
 type WabaBanState int32
 
 const (
@@ -294,6 +300,8 @@ func (WabaBanState) EnumDescriptor() ([]byte, []int) {
 }
 
 // How a certification stands.
+//
+// Source: Meta, WhatsApp account_update webhook reference (September 2026) and the page on managing webhooks.
 type CertificationStatus int32
 
 const (
@@ -359,6 +367,8 @@ func (CertificationStatus) EnumDescriptor() ([]byte, []int) {
 }
 
 // Why a certification was refused; sent with spaces or with underscores.
+//
+// Source: Meta, WhatsApp account_update webhook reference (September 2026) and the page on managing webhooks.
 type CertificationRejectionReason int32
 
 const (
@@ -432,6 +442,8 @@ func (CertificationRejectionReason) EnumDescriptor() ([]byte, []int) {
 }
 
 // Why a number in coexistence was disconnected.
+//
+// Source: Meta, WhatsApp account_update webhook reference (September 2026) and the page on managing webhooks.
 type DisconnectionReason int32
 
 const (
@@ -501,6 +513,8 @@ func (DisconnectionReason) EnumDescriptor() ([]byte, []int) {
 }
 
 // Who disconnected a number.
+//
+// Source: Meta, WhatsApp account_update webhook reference (September 2026) and the page on managing webhooks.
 type DisconnectionInitiator int32
 
 const (
@@ -554,6 +568,8 @@ func (DisconnectionInitiator) EnumDescriptor() ([]byte, []int) {
 }
 
 // The category of a pricing tier.
+//
+// Source: Meta, WhatsApp account_update webhook reference (September 2026) and the page on managing webhooks.
 type PricingTierCategory int32
 
 const (

@@ -23,6 +23,8 @@ const (
 )
 
 // What was recognised in a conversation.
+//
+// Source: Meta, WhatsApp automatic_events webhook reference.
 type AutomaticEventName int32
 
 const (

@@ -22,6 +22,8 @@ const (
 )
 
 // How the username of a business stands.
+//
+// Source: Meta, WhatsApp business_username_updates webhook reference.
 type BusinessUsernameStatus int32
 
 const (

@@ -23,6 +23,8 @@ const (
 )
 
 // A stage of a call.
+//
+// Source: Meta, WhatsApp Business Calling API reference.
 type CallEvent int32
 
 const (
@@ -88,6 +90,8 @@ func (CallEvent) EnumDescriptor() ([]byte, []int) {
 }
 
 // Who began a call.
+//
+// Source: Meta, WhatsApp Business Calling API reference.
 type CallDirection int32
 
 const (
@@ -141,6 +145,8 @@ func (CallDirection) EnumDescriptor() ([]byte, []int) {
 }
 
 // How a call ended.
+//
+// Source: Meta, WhatsApp Business Calling API reference.
 type CallStatus int32
 
 const (
@@ -194,6 +200,8 @@ func (CallStatus) EnumDescriptor() ([]byte, []int) {
 }
 
 // Whether the description of a media session offers or answers.
+//
+// Source: Meta, WhatsApp Business Calling API reference.
 type CallSdpType int32
 
 const (

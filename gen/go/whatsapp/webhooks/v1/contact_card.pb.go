@@ -22,6 +22,8 @@ const (
 )
 
 // Why a contact card was shared.
+//
+// Source: Meta, WhatsApp Cloud API contacts messages webhook reference.
 type ContactCardOrigin int32
 
 const (

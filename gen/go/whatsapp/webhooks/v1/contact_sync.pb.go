@@ -23,6 +23,8 @@ const (
 )
 
 // What is synchronised.
+//
+// Source: Meta, WhatsApp smb_app_state_sync webhook reference; 360dialog, coexistence.
 type ContactSyncType int32
 
 const (
@@ -72,6 +74,8 @@ func (ContactSyncType) EnumDescriptor() ([]byte, []int) {
 }
 
 // What the business did with a contact.
+//
+// Source: Meta, WhatsApp smb_app_state_sync webhook reference; 360dialog, coexistence.
 type ContactSyncAction int32
 
 const (

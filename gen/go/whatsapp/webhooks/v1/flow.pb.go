@@ -22,6 +22,8 @@ const (
 )
 
 // What happened to a flow.
+//
+// Source: Meta, WhatsApp Flows webhooks reference.
 type FlowEventType int32
 
 const (
@@ -91,6 +93,8 @@ func (FlowEventType) EnumDescriptor() ([]byte, []int) {
 }
 
 // How a flow stands.
+//
+// Source: Meta, WhatsApp Flows webhooks reference.
 type FlowStatus int32
 
 const (
@@ -156,6 +160,8 @@ func (FlowStatus) EnumDescriptor() ([]byte, []int) {
 }
 
 // Whether what is measured is worse than the threshold.
+//
+// Source: Meta, WhatsApp Flows webhooks reference.
 type FlowAlertState int32
 
 const (

@@ -23,6 +23,8 @@ const (
 )
 
 // What happened to a group.
+//
+// Source: Meta, WhatsApp Groups API webhooks reference.
 type GroupUpdateType int32
 
 const (
@@ -112,6 +114,8 @@ func (GroupUpdateType) EnumDescriptor() ([]byte, []int) {
 }
 
 // Who removed a member of a group.
+//
+// Source: Meta, WhatsApp Groups API webhooks reference.
 type GroupInitiator int32
 
 const (

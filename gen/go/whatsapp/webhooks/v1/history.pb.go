@@ -22,6 +22,8 @@ const (
 )
 
 // The time span that a chunk of the history belongs to, counted back from the day of onboarding.
+//
+// Source: Meta, WhatsApp history webhook reference; 360dialog, coexistence.
 type HistoryPhase int32
 
 const (

@@ -24,6 +24,8 @@ const (
 )
 
 // The kind of an interactive message or of the answer to one.
+//
+// Source: Meta, WhatsApp Cloud API interactive messages webhook reference; what only echoes have, from the reference of the messages endpoint.
 type InteractiveType int32
 
 const (
@@ -145,6 +147,8 @@ func (InteractiveType) EnumDescriptor() ([]byte, []int) {
 }
 
 // The answer to a call permission request.
+//
+// Source: Meta, WhatsApp Cloud API interactive messages webhook reference.
 type CallPermissionResponse int32
 
 const (
@@ -198,6 +202,8 @@ func (CallPermissionResponse) EnumDescriptor() ([]byte, []int) {
 }
 
 // How the answer to a call permission request came about.
+//
+// Source: Meta, WhatsApp Cloud API interactive messages webhook reference.
 type CallPermissionResponseSource int32
 
 const (

@@ -170,6 +170,8 @@ func (MessageType) EnumDescriptor() ([]byte, []int) {
 }
 
 // What had become of a message of the history.
+//
+// Source: Meta, WhatsApp history webhook reference.
 type HistoryMessageStatus int32
 
 const (

@@ -23,6 +23,8 @@ const (
 )
 
 // The status that a message template got.
+//
+// Source: Meta, WhatsApp message_template_status_update webhook reference.
 type MessageTemplateEvent int32
 
 const (
@@ -124,6 +126,8 @@ func (MessageTemplateEvent) EnumDescriptor() ([]byte, []int) {
 }
 
 // Why a message template was rejected or disabled.
+//
+// Source: Meta, WhatsApp message_template_status_update webhook reference.
 type MessageTemplateReason int32
 
 const (
@@ -201,6 +205,8 @@ func (MessageTemplateReason) EnumDescriptor() ([]byte, []int) {
 }
 
 // What happened to a message template that was paused, locked or disabled.
+//
+// Source: Meta, WhatsApp message_template_status_update webhook reference.
 type MessageTemplatePauseTitle int32
 
 const (
@@ -266,6 +272,8 @@ func (MessageTemplatePauseTitle) EnumDescriptor() ([]byte, []int) {
 }
 
 // What users think of a message template.
+//
+// Source: Meta, WhatsApp message_template_quality_update webhook reference.
 type MessageTemplateQuality int32
 
 const (
@@ -327,6 +335,8 @@ func (MessageTemplateQuality) EnumDescriptor() ([]byte, []int) {
 }
 
 // What a button of a message template does.
+//
+// Source: Meta, WhatsApp message_template_components_update webhook reference.
 type MessageTemplateButtonType int32
 
 const (

@@ -23,6 +23,8 @@ const (
 )
 
 // Whether the control of a conversation was passed or taken.
+//
+// Source: Meta, WhatsApp conversation routing, messaging_handovers webhook.
 type HandoverType int32
 
 const (
@@ -76,6 +78,8 @@ func (HandoverType) EnumDescriptor() ([]byte, []int) {
 }
 
 // What an owner of a conversation is for.
+//
+// Source: Meta, WhatsApp conversation routing, messaging_handovers webhook.
 type HandoverRole int32
 
 const (

@@ -22,6 +22,8 @@ const (
 )
 
 // What happened to a multi-partner solution.
+//
+// Source: Meta, WhatsApp partner_solutions webhook reference.
 type PartnerSolutionEvent int32
 
 const (
@@ -75,6 +77,8 @@ func (PartnerSolutionEvent) EnumDescriptor() ([]byte, []int) {
 }
 
 // How a multi-partner solution stands.
+//
+// Source: Meta, WhatsApp partner_solutions webhook reference.
 type PartnerSolutionStatus int32
 
 const (

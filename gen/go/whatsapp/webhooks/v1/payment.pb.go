@@ -24,6 +24,8 @@ const (
 )
 
 // A payment gateway.
+//
+// Source: Meta, WhatsApp Cloud API, payments with a payment gateway (India); 360dialog, payments.
 type PaymentGateway int32
 
 const (
@@ -85,6 +87,8 @@ func (PaymentGateway) EnumDescriptor() ([]byte, []int) {
 }
 
 // How a payment or refund stands.
+//
+// Source: Meta, WhatsApp Cloud API, payments with a payment gateway (India); 360dialog, payments.
 type PaymentTransactionStatus int32
 
 const (
@@ -142,6 +146,8 @@ func (PaymentTransactionStatus) EnumDescriptor() ([]byte, []int) {
 }
 
 // The kind of payment that a user chose.
+//
+// Source: Meta, WhatsApp Cloud API, payments with a payment gateway (India); 360dialog, payments.
 type PaymentTransactionMethodType int32
 
 const (
@@ -203,6 +209,8 @@ func (PaymentTransactionMethodType) EnumDescriptor() ([]byte, []int) {
 }
 
 // How fast money is given back.
+//
+// Source: Meta, WhatsApp Cloud API, payments with a payment gateway (India); 360dialog, payments.
 type PaymentRefundSpeed int32
 
 const (

@@ -23,6 +23,8 @@ const (
 )
 
 // The payment gateway of a configuration.
+//
+// Source: Meta, WhatsApp payments (India), payment_configuration_update webhook.
 type PaymentConfigurationProvider int32
 
 const (
@@ -84,6 +86,8 @@ func (PaymentConfigurationProvider) EnumDescriptor() ([]byte, []int) {
 }
 
 // How a payment configuration stands; sent with spaces ("Needs Testing").
+//
+// Source: Meta, WhatsApp payments (India), payment_configuration_update webhook.
 type PaymentConfigurationStatus int32
 
 const (

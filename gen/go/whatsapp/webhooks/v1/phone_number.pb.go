@@ -22,6 +22,8 @@ const (
 )
 
 // Why a display name was refused.
+//
+// Source: Meta, WhatsApp phone_number_name_update webhook reference.
 type NameRejectionReason int32
 
 const (
@@ -95,6 +97,8 @@ func (NameRejectionReason) EnumDescriptor() ([]byte, []int) {
 }
 
 // What happened to the throughput or the limit of a number.
+//
+// Source: Meta, WhatsApp phone_number_quality_update webhook reference.
 type PhoneNumberQualityEvent int32
 
 const (
@@ -164,6 +168,8 @@ func (PhoneNumberQualityEvent) EnumDescriptor() ([]byte, []int) {
 }
 
 // How many users a business may begin conversations with in 24 hours.
+//
+// Source: Meta, WhatsApp phone_number_quality_update webhook reference.
 type MessagingLimit int32
 
 const (
@@ -241,6 +247,8 @@ func (MessagingLimit) EnumDescriptor() ([]byte, []int) {
 }
 
 // What happened to the PIN of a number.
+//
+// Source: Meta, WhatsApp security webhook reference.
 type PhoneNumberSecurityEvent int32
 
 const (

@@ -22,6 +22,8 @@ const (
 )
 
 // What brought a user into the conversation.
+//
+// Source: Meta, WhatsApp Cloud API messages webhook reference.
 type ReferralSourceType int32
 
 const (
@@ -79,6 +81,8 @@ func (ReferralSourceType) EnumDescriptor() ([]byte, []int) {
 }
 
 // The kind of media of an ad or post.
+//
+// Source: Meta, WhatsApp Cloud API messages webhook reference.
 type ReferralMediaType int32
 
 const (

@@ -24,6 +24,8 @@ const (
 )
 
 // What became of a message, call or payment.
+//
+// Source: Meta, WhatsApp Cloud API status messages, calls and payments webhook references.
 type StatusState int32
 
 const (
@@ -117,6 +119,8 @@ func (StatusState) EnumDescriptor() ([]byte, []int) {
 }
 
 // What a status is about, where that is no message.
+//
+// Source: Meta, WhatsApp Cloud API status messages, calls and payments webhook references.
 type StatusType int32
 
 const (
@@ -174,6 +178,8 @@ func (StatusType) EnumDescriptor() ([]byte, []int) {
 }
 
 // What a message was sent to, where that is no single user.
+//
+// Source: Meta, WhatsApp Cloud API status messages, calls and payments webhook references.
 type RecipientType int32
 
 const (
@@ -227,6 +233,8 @@ func (RecipientType) EnumDescriptor() ([]byte, []int) {
 }
 
 // By what is billed.
+//
+// Source: Meta, WhatsApp Cloud API status messages, calls and payments webhook references.
 type PricingModel int32
 
 const (
@@ -284,6 +292,8 @@ func (PricingModel) EnumDescriptor() ([]byte, []int) {
 }
 
 // Why a message costs what it costs.
+//
+// Source: Meta, WhatsApp Cloud API status messages, calls and payments webhook references.
 type PricingType int32
 
 const (
@@ -341,6 +351,8 @@ func (PricingType) EnumDescriptor() ([]byte, []int) {
 }
 
 // The category that a message or conversation is billed by.
+//
+// Source: Meta, WhatsApp Cloud API status messages, calls and payments webhook references.
 type PricingCategory int32
 
 const (

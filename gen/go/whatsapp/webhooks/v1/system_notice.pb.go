@@ -22,6 +22,8 @@ const (
 )
 
 // What a notice of WhatsApp is about.
+//
+// Source: Meta, WhatsApp Cloud API system messages webhook reference; the page on business-scoped user ids.
 type SystemNoticeType int32
 
 const (

@@ -23,6 +23,8 @@ const (
 )
 
 // What a message template is for.
+//
+// Source: Meta, WhatsApp template_category_update webhook reference.
 type TemplateCategory int32
 
 const (

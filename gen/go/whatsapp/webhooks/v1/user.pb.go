@@ -23,6 +23,8 @@ const (
 )
 
 // What a preference is about.
+//
+// Source: Meta, WhatsApp user_preferences webhook reference.
 type UserPreferenceCategory int32
 
 const (
@@ -72,6 +74,8 @@ func (UserPreferenceCategory) EnumDescriptor() ([]byte, []int) {
 }
 
 // What a user wants.
+//
+// Source: Meta, WhatsApp user_preferences webhook reference.
 type UserPreferenceValue int32
 
 const (

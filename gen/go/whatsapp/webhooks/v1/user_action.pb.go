@@ -23,6 +23,8 @@ const (
 )
 
 // What a user did with a message.
+//
+// Source: Meta, WhatsApp Cloud API messages webhook reference (Marketing Messages API).
 type UserActionType int32
 
 const (
@@ -76,6 +78,8 @@ func (UserActionType) EnumDescriptor() ([]byte, []int) {
 }
 
 // Where in a marketing message a link stood.
+//
+// Source: Meta, WhatsApp Cloud API messages webhook reference (Marketing Messages API).
 type MarketingMessagesClickComponent int32
 
 const (
