@@ -202,7 +202,12 @@ func TestAValueIsCoercedToItsFieldOrToldAsUnknown(t *testing.T) {
 		{`{"e":"unspecified"}`, `{}`, "e=unspecified"},
 		{`{"e":"ajar"}`, `{}`, "e=ajar"},
 		{`{"e":true}`, `{}`, "e=true"},
-		{`{"e":["open"]}`, `{}`, "e"},
+		{`{"e":["open"]}`, `{"e":"FOO_STATE_OPEN"}`, ""},
+		{`{"e":["open","open"]}`, `{}`, "e"},
+		{`{"e":[["open"]]}`, `{}`, "e"},
+		{`{"e":["ajar"]}`, `{}`, "e"},
+		{`{"e":[""]}`, `{}`, ""},
+		{`{"e":[]}`, `{}`, ""},
 		{`{"e":""}`, `{}`, ""},
 		// aliases: read like the name, unless the name itself is there
 		{`{"old_e":"open"}`, `{"e":"FOO_STATE_OPEN"}`, ""},

@@ -110,7 +110,9 @@ func (e *encoder) memberField(f *frame, field *fieldPlan, key []byte, v int32, d
 	case field.repeated:
 		result = e.elements(field, key, v, depth)
 	default:
-		result = e.single(field, key, v, depth)
+		if result = e.single(field, key, v, depth); result == misfit && field.words != nil {
+			result = e.loneWord(field, v)
+		}
 	}
 	if result == fits {
 		f.set(field.bit)
@@ -123,6 +125,14 @@ func (e *encoder) memberField(f *frame, field *fieldPlan, key []byte, v int32, d
 		return fits
 	}
 	return result
+}
+
+// loneWord writes the one word of an array, for Meta has some words now bare and now in a list; of several none is the one.
+func (e *encoder) loneWord(field *fieldPlan, v int32) fit {
+	if e.doc.nodes[v].kind != kindArray || e.doc.nodes[v].next == v+1 || e.doc.nodes[v+1].next != e.doc.nodes[v].next {
+		return misfit
+	}
+	return e.single(field, nil, v+1, 0)
 }
 
 func misfitUnlessEmpty(d *document, v int32) fit {
