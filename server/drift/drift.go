@@ -170,7 +170,8 @@ func (d *Drift) add(ev event, label string, k key) {
 		}
 		entry = &eventrelayv1.Drift{Kind: k.kind, Type: k.typ, Path: k.path, Word: k.word, FirstSeenTime: ev.receivedAt}
 		d.entries[k], d.order = entry, nil
-		d.logger.Info("a provider sends what the schema does not know", "kind", k.kind.String(), "type", k.typ, "path", k.path, "word", k.word, "event", ev.id)
+		// What exactly is for the list alone: a log goes to more people.
+		d.logger.Info("a provider sends what the schema does not know; ListDrift tells what", "kind", k.kind.String(), "type", label, "event", ev.id)
 	}
 	entry.Count++
 	entry.LastSeenTime, entry.SampleEventId = ev.receivedAt, ev.id

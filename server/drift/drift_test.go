@@ -179,8 +179,11 @@ eventrelay_drift_total{kind="word",type="meta.whatsapp_business_account.*.status
 func TestNothingThatCouldBePersonalIsListed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := newFakeLog()
-		for _, word := range []string{"Ada Lovelace", "+16505551234", "16505551234", "ada@example.com", "Zo\u00eb", "x16505551234y"} {
+		for _, word := range []string{"Ada Lovelace", "+16505551234", "16505551234", "ada@example.com", "Zo\u00eb", "x16505551234y", "Lovelace"} {
 			log.receive(began, status(word, ""))
+			if word == "Lovelace" {
+				continue // as a key or a field it could be a provider's
+			}
 			log.receive(began, status("sent", fmt.Sprintf(`,%q:{"a":1}`, word)))
 			log.receive(began, fmt.Sprintf(`{"object":%q,"entry":[{"id":"1","changes":[{"field":%q,"value":{"a":%q}}]}]}`, word, word, word))
 			log.receive(began, fmt.Sprintf(`{"event":%q,"data":{"id":%q}}`, word, word))

@@ -82,11 +82,11 @@ func (ev event) maskedType() string {
 	field := 1
 	if words[0] == "meta" && len(words) > 1 {
 		field = 2
-		if ev.object != "" && maskWord(ev.object) == masked {
+		if ev.object != "" && maskKey(ev.object) == masked {
 			words[1] = masked
 		}
 	}
-	if len(words) > field && ev.field != "" && maskWord(ev.field) == masked {
+	if len(words) > field && ev.field != "" && maskKey(ev.field) == masked {
 		words[field] = masked
 	}
 	return maskPath(strings.Join(words, "."))

@@ -11,8 +11,17 @@ const (
 	maxDigits = 4
 )
 
-// maskWord returns a word if it looks like one of a vocabulary: letters, a few digits, `_`, `-`. Providers name things so; people, numbers and addresses look different.
+// maskWord returns the word of an enum if it looks like one: as maskKey has it, and of one case, as in `in_orbit` or `IN_ORBIT`. A name that strayed there begins with
+// a capital.
 func maskWord(word string) string {
+	if strings.ToLower(word) != word && strings.ToUpper(word) != word {
+		return masked
+	}
+	return maskKey(word)
+}
+
+// maskKey returns a key if it looks like a provider's: letters, a few digits, `_`, `-`. Numbers, addresses and names of two words look different.
+func maskKey(word string) string {
 	if word == "" || len(word) > maxWord {
 		return masked
 	}
@@ -41,7 +50,7 @@ func maskPath(path string) string {
 	segments := strings.Split(path, ".")
 	for i, segment := range segments {
 		name := strings.TrimRight(segment, "[]")
-		segments[i] = maskWord(name) + segment[len(name):]
+		segments[i] = maskKey(name) + segment[len(name):]
 	}
 	return strings.Join(segments, ".")
 }
