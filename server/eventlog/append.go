@@ -117,6 +117,7 @@ func (l *Log) Append(ctx context.Context, records []Record) (Appended, error) {
 	if err != nil {
 		return done, fmt.Errorf("append: %w", err)
 	}
+	defer k.wire.cutAfter(ctx, cancelGrace)()
 	msgs, err := k.messages(records)
 	if err != nil {
 		return done, fmt.Errorf("append: %w", err)
@@ -335,7 +336,7 @@ func (l *Log) accept(k *link, ack *puback) error {
 	if ack.Duplicate {
 		return nil
 	}
-	return l.acked.write(l.id, ack.Seq)
+	return l.acked.write(l.ID(), ack.Seq)
 }
 
 // names gives each batch, and each answer, a name that no other relay uses.

@@ -12,7 +12,8 @@
 //   - Read and Tail yield an entry only when the write that holds it is over, sync included: the server's one goroutine per
 //     stream writes, syncs, and then sends to readers what it wrote, whole batches at a time. With replicas a quorum has it.
 //   - Tail yields every entry once, in order, across lost connections and restarts of the embedded server.
-//   - Nothing here waits for ever on a server that is away: calls end with ErrUnavailable or with their context.
+//   - Nothing here waits for ever on a server that is away: calls end with ErrUnavailable or with their context. Open included: a Log with a URL may be
+//     opened while its servers are away, and is reached in the background. Only Tail and Ready, which are made for it, wait.
 //
 // The stream refuses a second event with the same ID only for Options.DuplicateWindow, counted back from now. The window
 // forgets while the log stands still, so it is no replacement for knowing the ids of older events.
@@ -24,6 +25,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -43,6 +45,9 @@ var (
 	ErrReplaced = errors.New("event log was replaced by another")
 	// ErrUnsupported is returned by Open for a server that is too old or too small.
 	ErrUnsupported = errors.New("server cannot hold an event log")
+	// ErrRefused is returned by Open when the server is there and forbids it: the credentials, the encryption, a permission, JetStream switched off, or a stream of that
+	// name or those subjects with settings that cannot be changed.
+	ErrRefused = errors.New("server refuses the event log")
 )
 
 const (
@@ -82,7 +87,10 @@ type Options struct {
 type Log struct {
 	opts Options
 	log  *slog.Logger
-	id   string
+	// place names the servers of the URL, without credentials; the folder of an embedded one.
+	place string
+	// id is the identity of the log, nil until the log was reached for the first time.
+	id atomic.Pointer[string]
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelCauseFunc
@@ -91,22 +99,36 @@ type Log struct {
 	names     names         // used by the one Append that runs
 	acked     *mark         // highest acknowledged sequence, embedded only
 
-	mu     sync.Mutex // guards what follows
-	cur    *link      // nil while it is being replaced
-	moved  chan struct{}
-	fatal  error // why there will be no link any more
-	closed bool
-	work   sync.WaitGroup // running Appends and the goroutine that replaces the link
+	mu       sync.Mutex // guards what follows
+	cur      *link      // nil while there is none
+	moved    chan struct{}
+	patience time.Time // until when calls wait for a link
+	why      error     // why there is none
+	fatal    error     // why there will be no link any more
+	said     complaint
+	closed   bool
+	work     sync.WaitGroup // running Appends and the goroutine that makes the link
 }
 
-// Open opens the log, and makes it if there is none. It returns when the log has been recovered and can be appended to. ctx
-// bounds the opening only.
+// Open opens the log, and makes it if there is none. ctx bounds the opening only.
+//
+// The embedded log has been recovered and can be appended to when Open returns; that it cannot be is an error of this machine, and so of Open.
+//
+// With a URL the log is reached if a server answers within a few seconds. If none does, Open returns a Log all the same: calls give ErrUnavailable until it is reached in the
+// background, and Ready waits for that. Settings that cannot work, here or at the server, are an error of Open (ErrUnsupported, ErrRefused) when a server says so at once;
+// one that says so later is complained about in the logger and asked again, for what the operator mends there takes effect here without a restart.
 func Open(ctx context.Context, o Options) (*Log, error) {
 	if o.Dir == "" && o.URL == "" {
 		return nil, errors.New("open event log: neither a folder nor a URL is given")
 	}
+	place := o.Dir
 	if o.URL == "" {
 		o.Replicas = 1
+	} else {
+		var err error
+		if place, err = hosts(o.URL); err != nil {
+			return nil, fmt.Errorf("open event log: %w", err)
+		}
 	}
 	if o.DuplicateWindow == 0 {
 		o.DuplicateWindow = defaultDuplicateWindow
@@ -117,32 +139,43 @@ func Open(ctx context.Context, o Options) (*Log, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	l := &Log{opts: o, log: o.Logger, appending: make(chan struct{}, 1), names: newNames(), moved: make(chan struct{})}
+	l := &Log{opts: o, log: o.Logger, place: place, appending: make(chan struct{}, 1), names: newNames(), moved: make(chan struct{})}
 	l.ctx, l.cancel = context.WithCancelCause(context.Background())
+	begin := l.begin
 	if o.URL == "" {
-		m, err := openMark(o.Dir)
-		if err != nil {
-			return nil, fmt.Errorf("open event log: %w", err)
-		}
-		l.acked = m
+		begin = l.beginEmbedded
 	}
-	k, err := l.connect(ctx, false)
-	if err != nil {
-		l.cancel(ErrClosed)
-		if l.acked != nil {
-			_ = l.acked.close() // nothing was written
-		}
+	if err := begin(ctx); err != nil {
+		_ = l.Close() // nothing was written
 		return nil, fmt.Errorf("open event log: %w", err)
 	}
-	l.mu.Lock()
-	l.install(k)
-	l.mu.Unlock()
 	return l, nil
 }
 
-// ID names this log. It is stored with the stream and constant while the Log is open. A log that was wiped, made anew or found
-// inconsistent has another one: sequences may be compared only under the same ID.
-func (l *Log) ID() string { return l.id }
+// beginEmbedded starts the embedded server.
+func (l *Log) beginEmbedded(ctx context.Context) error {
+	m, err := openMark(l.opts.Dir)
+	if err != nil {
+		return err
+	}
+	l.acked = m
+	k, err := l.connect(ctx, false)
+	if err != nil {
+		return err
+	}
+	l.install(k)
+	return nil
+}
+
+// ID names this log. It is stored with the stream and constant while the Log is open; it is empty until the log was reached for
+// the first time, so any call that has succeeded knows it. A log that was wiped, made anew or found inconsistent has another one:
+// sequences may be compared only under the same ID.
+func (l *Log) ID() string {
+	if id := l.id.Load(); id != nil {
+		return *id
+	}
+	return ""
+}
 
 // Close ends all calls with ErrClosed, waits for the running Append, and stops. An embedded server is shut down and its store
 // marked as cleanly stopped, which makes the next Open fast. A second Close does nothing.
@@ -210,7 +243,7 @@ func (l *Log) state(ctx context.Context, k *link) (State, error) {
 	if err != nil && !(k.srv == nil && errors.Is(err, jetstream.ErrStreamNotFound)) {
 		return State{}, err
 	}
-	if err != nil || info.Config.Metadata[metaID] != l.id {
+	if err != nil || info.Config.Metadata[metaID] != l.ID() {
 		l.replaced(k)
 		return State{}, ErrReplaced
 	}
@@ -226,7 +259,7 @@ func (l *Log) scope(ctx context.Context) (context.Context, func()) {
 
 // wrap turns the error of a call into what the caller can act on.
 func (l *Log) wrap(ctx context.Context, err error) error {
-	for _, own := range []error{ErrClosed, ErrReplaced, ErrTooLarge, ErrUnavailable, ErrUnsupported, ErrNotFound} {
+	for _, own := range []error{ErrClosed, ErrReplaced, ErrTooLarge, ErrUnavailable, ErrUnsupported, ErrRefused, ErrNotFound} {
 		if errors.Is(err, own) {
 			return err
 		}
@@ -236,6 +269,8 @@ func (l *Log) wrap(ctx context.Context, err error) error {
 		return ErrClosed
 	case errors.Is(ctx.Err(), context.Canceled):
 		return ctx.Err()
+	case ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("%w: no answer within %s", ErrUnavailable, callTimeout) // our bound, not the caller's deadline
 	}
 	return fmt.Errorf("%w: %w", ErrUnavailable, err)
 }

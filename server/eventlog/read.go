@@ -104,7 +104,7 @@ func (l *Log) Tail(ctx context.Context, after uint64) iter.Seq2[Entry, error] {
 		from := start{seq: after + 1}
 		for backoff := minBackoff; ; backoff = min(2*backoff, maxBackoff) {
 			pos := from.seq
-			k, err := l.link(ctx)
+			k, err := l.reached(ctx)
 			if err == nil {
 				_, err = l.state(ctx, k) // it may be another log by now
 			}

@@ -12,6 +12,7 @@ import (
 	"strconv"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -53,10 +54,10 @@ func (l *Log) ensureStream(ctx context.Context, k *link) error {
 			return fmt.Errorf("update stream %s: %w", streamName, l.wrap(ctx, err))
 		}
 	}
-	switch l.id {
+	switch l.ID() {
 	case id:
 	case "":
-		l.id = id
+		l.id.Store(&id)
 	default:
 		return ErrReplaced
 	}
@@ -69,7 +70,7 @@ func (l *Log) ensureStream(ctx context.Context, k *link) error {
 
 // createStream makes the stream, which only the first link may do: later, a stream that is gone is another log's beginning.
 func (l *Log) createStream(ctx context.Context, k *link) (*jetstream.StreamInfo, error) {
-	if l.id != "" {
+	if l.ID() != "" {
 		if k.srv == nil {
 			return nil, ErrReplaced
 		}
@@ -144,6 +145,35 @@ func sameConfig(a, b jetstream.StreamConfig) bool {
 		a.Retention == b.Retention && a.Discard == b.Discard && a.Storage == b.Storage && a.Replicas == b.Replicas &&
 		a.MaxAge == b.MaxAge && a.MaxBytes == b.MaxBytes && a.MaxMsgs == b.MaxMsgs && a.Duplicates == b.Duplicates &&
 		a.AllowDirect == b.AllowDirect && a.AllowAtomicPublish == b.AllowAtomicPublish && maps.Equal(a.Metadata, b.Metadata)
+}
+
+// refusals are the answers to making or updating the stream that stay the same until somebody changes a setting.
+var refusals = map[jetstream.ErrorCode]bool{
+	jetstream.ErrorCode(server.JSNotEnabledForAccountErr):       true,
+	jetstream.ErrorCode(server.JSNoLimitsErr):                   true,
+	jetstream.ErrorCode(server.JSMaximumStreamsLimitErr):        true,
+	jetstream.ErrorCode(server.JSStreamInvalidConfigF):          true,
+	jetstream.ErrorCode(server.JSStreamInvalidErr):              true,
+	jetstream.ErrorCode(server.JSStreamMaxBytesRequired):        true,
+	jetstream.ErrorCode(server.JSStreamMaxStreamBytesExceeded):  true,
+	jetstream.ErrorCode(server.JSStreamMirrorNotUpdatableErr):   true,
+	jetstream.ErrorCode(server.JSStreamReplicasNotSupportedErr): true,
+	jetstream.ErrorCode(server.JSStreamSubjectOverlapErr):       true,
+}
+
+// explain tells, of an error met on the way to the stream, whether the server will go on refusing it.
+func (k *link) explain(err error) error {
+	var answer *jetstream.APIError
+	if k.srv != nil {
+		return err // its refusals are faults of our own
+	}
+	if errors.As(err, &answer) && refusals[answer.ErrorCode] {
+		return fmt.Errorf("%w: stream %s: %s (%d)", ErrRefused, streamName, answer.Description, answer.ErrorCode)
+	}
+	if has, _ := k.sub.ConnectedServerJetStream(); !has && (errors.Is(err, nats.ErrNoResponders) || errors.Is(err, jetstream.ErrJetStreamNotEnabled)) {
+		return fmt.Errorf("%w: JetStream is not enabled there (nats-server --jetstream)", ErrRefused)
+	}
+	return err
 }
 
 // newID returns 32 random hex characters.
