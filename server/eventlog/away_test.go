@@ -194,8 +194,15 @@ func TestSettingsThatCannotWorkAreRefusedByName(t *testing.T) {
 			if change != nil {
 				change(&c)
 			}
+			sealed := c.Sealed
+			c.Sealed = false
 			if _, err := js.CreateStream(t.Context(), c); err != nil {
 				t.Fatal(err)
+			}
+			if c.Sealed = sealed; sealed {
+				if _, err := js.UpdateStream(t.Context(), c); err != nil {
+					t.Fatal(err)
+				}
 			}
 		}
 	}
@@ -220,6 +227,7 @@ func TestSettingsThatCannotWorkAreRefusedByName(t *testing.T) {
 		},
 		{what: "the subjects in another stream", prepare: stream("OTHER", nil), want: []string{"subjects overlap"}},
 		{what: "a stream in memory", prepare: stream(streamName, func(c *jetstream.StreamConfig) { c.Storage = jetstream.MemoryStorage }), want: []string{"EVENTS", "storage"}},
+		{what: "a sealed stream", prepare: stream(streamName, func(c *jetstream.StreamConfig) { c.Sealed = true }), want: []string{"EVENTS", "sealed"}},
 		{what: "more copies than servers", replicas: 3, want: []string{"replicas > 1"}},
 	} {
 		t.Run(c.what, func(t *testing.T) {
@@ -249,6 +257,31 @@ func TestSettingsThatCannotWorkAreRefusedByName(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What an operator prepared is brought to what the log needs, as far as the server can.
+func TestAPreparedStreamNeitherDropsEventsNorKeepsQuietAboutThem(t *testing.T) {
+	srv := natstest.NewServer(t)
+	srv.Start()
+	nc, err := nats.Connect(srv.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{
+		Name: streamName, Subjects: []string{"other"}, NoAck: true, MaxMsgsPerSubject: 1, MaxMsgSize: 100, MaxMsgs: 5, MaxAge: time.Hour,
+	}); err != nil {
+		t.Fatal(err)
+	}
+	l := open(t, Options{URL: srv.URL()})
+	rs := records(1, 30)
+	rs[7].Data = make([]byte, 1000)
+	mustAppend(t, l, rs)
+	wantEntries(t, read(t, l, 1), 1, rs)
 }
 
 func TestAWrongSettingThatShowsLaterIsToldAndMendedWithoutARestart(t *testing.T) {

@@ -36,6 +36,9 @@ func (l *Log) ensureStream(ctx context.Context, k *link) error {
 	if err != nil {
 		return l.wrap(ctx, err)
 	}
+	if info.Config.Sealed { // which cannot be undone
+		return fmt.Errorf("%w: stream %s is sealed, nothing can be added to it", ErrRefused, streamName)
+	}
 	id, missing := info.Config.Metadata[metaID], info.Config.Metadata[metaMissing]
 	if id == "" { // a stream that somebody prepared for us
 		id = newID()
@@ -126,6 +129,10 @@ func (l *Log) config(is jetstream.StreamConfig, id, missing string) jetstream.St
 	is.MaxBytes = limit(l.opts.MaxBytes)
 	is.MaxMsgs = limit(l.opts.MaxEvents)
 	is.Duplicates = l.opts.DuplicateWindow
+	// What a prepared stream may have: each of these would lose events, or the word that they are stored.
+	is.MaxMsgsPerSubject = -1
+	is.MaxMsgSize = -1
+	is.NoAck = false
 	is.AllowDirect = true
 	is.AllowAtomicPublish = true
 	is.Metadata = maps.Clone(is.Metadata)
@@ -143,6 +150,7 @@ func (l *Log) config(is jetstream.StreamConfig, id, missing string) jetstream.St
 func sameConfig(a, b jetstream.StreamConfig) bool {
 	return a.Description == b.Description && len(a.Subjects) == 1 && a.Subjects[0] == b.Subjects[0] &&
 		a.Retention == b.Retention && a.Discard == b.Discard && a.Storage == b.Storage && a.Replicas == b.Replicas &&
+		a.MaxMsgsPerSubject == b.MaxMsgsPerSubject && a.MaxMsgSize == b.MaxMsgSize && a.NoAck == b.NoAck &&
 		a.MaxAge == b.MaxAge && a.MaxBytes == b.MaxBytes && a.MaxMsgs == b.MaxMsgs && a.Duplicates == b.Duplicates &&
 		a.AllowDirect == b.AllowDirect && a.AllowAtomicPublish == b.AllowAtomicPublish && maps.Equal(a.Metadata, b.Metadata)
 }
