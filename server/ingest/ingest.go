@@ -30,6 +30,8 @@ const (
 	// minRetryDelay and maxRetryDelay bound the back-off after a failed step.
 	minRetryDelay = 100 * time.Millisecond
 	maxRetryDelay = 5 * time.Second
+	// warnEvery is how often a step that goes on failing is logged aloud.
+	warnEvery = time.Minute
 )
 
 // Journal is where notifications wait.
@@ -44,6 +46,8 @@ type Journal interface {
 
 // Log is where events go.
 type Log interface {
+	// Ready returns nil when the log can be reached, and waits until then.
+	Ready(ctx context.Context) error
 	Append(ctx context.Context, records []eventlog.Record) (eventlog.Appended, error)
 	Position(ctx context.Context, journalID string) (eventlog.Origin, bool, error)
 	RecentIDs(ctx context.Context, journalID string) (map[string]struct{}, error)
@@ -76,11 +80,13 @@ type place struct {
 // New returns an ingest from the journal to the log. Metrics go to the registerer.
 func New(from Journal, to Log, registerer prometheus.Registerer, logger *slog.Logger) *Ingest {
 	i := &Ingest{journal: from, log: to, logger: logger, translate: translate.Translate}
+	// What was trimmed is in the log. Where the log stands beyond that is known when it has been asked.
+	i.done.Store(from.First() - 1)
 	i.meters = newMeters(registerer, i.Lag)
 	return i
 }
 
-// Lag returns how many acknowledged notifications are not in the log yet.
+// Lag returns how many acknowledged notifications are not in the log yet; of those that were left from before, until the log has been reached, how many may not be.
 func (i *Ingest) Lag() uint64 {
 	last, done := i.journal.Last(), i.done.Load()
 	if last < done {
@@ -89,15 +95,20 @@ func (i *Ingest) Lag() uint64 {
 	return last - done
 }
 
-// Run carries notifications over until ctx ends or the journal is closed. A step that fails is tried again from where the log says it is, for as long as it takes; only
-// a log that was replaced by another ends the loop with an error, for then everything has to be opened anew.
+// Run carries notifications over until ctx ends or the journal is closed. A step that fails is tried again from where the log says it is, when the log can be reached and
+// for as long as it takes; only a log that was replaced by another ends the loop with an error, for then everything has to be opened anew.
 func (i *Ingest) Run(ctx context.Context) error {
 	delay := minRetryDelay
 	recovered := false
+	var failed trouble
 	for ctx.Err() == nil {
-		err := i.advance(ctx, &recovered)
+		err := i.log.Ready(ctx) // does not wait in vain: while the log is away there is nothing to be done
+		if err == nil {
+			err = i.advance(ctx, &recovered)
+		}
 		if err == nil {
 			delay = minRetryDelay
+			failed.over(i.logger)
 			continue
 		}
 		switch {
@@ -108,7 +119,7 @@ func (i *Ingest) Run(ctx context.Context) error {
 		}
 		recovered = false
 		i.meters.failures.Inc()
-		i.logger.Warn("step into the log failed, trying again", "error", err, "in", delay)
+		failed.tell(i.logger, err, delay)
 		select {
 		case <-ctx.Done():
 		case <-time.After(delay):
@@ -116,6 +127,33 @@ func (i *Ingest) Run(ctx context.Context) error {
 		delay = min(2*delay, maxRetryDelay)
 	}
 	return nil
+}
+
+// trouble is a row of failed steps. It is logged aloud when it begins, from time to time, and when it is over; every step of it is logged at debug.
+type trouble struct {
+	steps int
+	since time.Time
+	told  time.Time
+}
+
+func (t *trouble) tell(logger *slog.Logger, err error, delay time.Duration) {
+	level := slog.LevelDebug
+	now := time.Now()
+	if t.steps++; t.steps == 1 {
+		t.since = now
+	}
+	if t.steps == 1 || now.Sub(t.told) >= warnEvery {
+		t.told = now
+		level = slog.LevelWarn
+	}
+	logger.Log(context.Background(), level, "step into the log failed, trying again", "error", err, "in", delay, "failures", t.steps)
+}
+
+func (t *trouble) over(logger *slog.Logger) {
+	if t.steps > 0 {
+		logger.Info("steps into the log succeed again", "failures", t.steps, "after", time.Since(t.since).Round(time.Millisecond))
+		*t = trouble{}
+	}
 }
 
 // advance finds the place to go on from, if it is not known, and otherwise takes one step or waits for something to do.

@@ -10,7 +10,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -308,4 +310,102 @@ func TestAWipedJournalBeginsAnewBesideItsOldEvents(t *testing.T) {
 	if got := r.drained(); !slices.Equal(got, []string{"old", "new", "newer"}) {
 		t.Errorf("stored %v", got)
 	}
+}
+
+// awayLog is a log that is away until back is closed. It counts who asks it in vain.
+type awayLog struct {
+	*eventlog.Log
+	back    chan struct{}
+	waiting chan struct{} // closed when somebody waits
+	once    sync.Once
+	vain    atomic.Int64
+}
+
+func (l *awayLog) Ready(ctx context.Context) error {
+	l.once.Do(func() { close(l.waiting) })
+	select {
+	case <-l.back:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (l *awayLog) asked() error {
+	select {
+	case <-l.back:
+		return nil
+	default:
+		l.vain.Add(1)
+		return eventlog.ErrUnavailable
+	}
+}
+
+func (l *awayLog) Position(ctx context.Context, id string) (eventlog.Origin, bool, error) {
+	if err := l.asked(); err != nil {
+		return eventlog.Origin{}, false, err
+	}
+	return l.Log.Position(ctx, id)
+}
+
+func (l *awayLog) Append(ctx context.Context, records []eventlog.Record) (eventlog.Appended, error) {
+	if err := l.asked(); err != nil {
+		return eventlog.Appended{}, err
+	}
+	return l.Log.Append(ctx, records)
+}
+
+func TestALogThatIsAwayIsWaitedForAndNotAskedInVain(t *testing.T) {
+	r := newRig(t, eventlog.Options{})
+	r.start()
+	r.receive("one", "two", "three")
+	r.drained()
+	r.halt()
+	r.receive("four", "five")
+	away := &awayLog{Log: r.log, back: make(chan struct{}), waiting: make(chan struct{})}
+	r.to = away
+	r.start()
+	<-away.waiting
+	r.receive("six")
+	if lag := r.ingest.Lag(); lag != 3 {
+		t.Errorf("the lag is %d: three notifications wait", lag)
+	}
+	if n := away.vain.Load(); n > 0 {
+		t.Errorf("asked %d times in vain", n)
+	}
+	close(away.back)
+	if got, want := r.drained(), []string{"one", "two", "three", "four", "five", "six"}; !slices.Equal(got, want) {
+		t.Errorf("stored %v, want %v", got, want)
+	}
+}
+
+func TestAShutdownDoesNotWaitForALogThatIsAway(t *testing.T) {
+	r := newRig(t, eventlog.Options{})
+	away := &awayLog{Log: r.log, back: make(chan struct{}), waiting: make(chan struct{})}
+	r.to = away
+	r.receive("one")
+	r.start()
+	<-away.waiting
+	r.halt() // or this test never ends
+}
+
+func TestAFailureThatLastsIsToldOnceAMinuteAndWhenItIsOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var said strings.Builder
+		logger := slog.New(slog.NewTextHandler(&said, nil))
+		var failed trouble
+		for range 36 { // three minutes
+			failed.tell(logger, errors.New("no space left"), maxRetryDelay)
+			time.Sleep(maxRetryDelay)
+		}
+		failed.over(logger)
+		failed.over(logger)
+		if warned, over := strings.Count(said.String(), "level=WARN"), strings.Count(said.String(), "succeed again"); warned != 3 || over != 1 {
+			t.Errorf("%d warnings, %d all-clears:\n%s", warned, over, &said)
+		}
+		failed.tell(logger, errors.New("no space left"), maxRetryDelay)
+		if warned := strings.Count(said.String(), "level=WARN"); warned != 4 {
+			t.Errorf("the next failure is not told: %d warnings", warned)
+		}
+	})
 }
