@@ -92,13 +92,9 @@ func open(ctx context.Context, c config, logger *slog.Logger) (_ *server, err er
 		return nil, fmt.Errorf("open the log: %w", err)
 	}
 	watchJournal(s.metrics, s.journal)
-	state, err := s.log.State(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("read state of the log: %w", err)
-	}
 	s.ingest = ingest.New(s.journal, s.log, s.metrics, logger.With("room", "ingest"))
-	s.hub = hub.New(rpc.HubLog(s.log), state.Last, logger.With("room", "hub"))
-	s.drift = drift.New(s.hub, s.log.ID(), filepath.Join(c.DataDir, "drift.json"), s.metrics, logger.With("room", "drift"))
+	s.hub = hub.New(rpc.HubLog(s.log), logger.With("room", "hub"))
+	s.drift = drift.New(s.hub, s.log.ID, filepath.Join(c.DataDir, "drift.json"), s.metrics, logger.With("room", "drift"))
 	if s.grpc, err = rpc.NewServer(rpc.Services{
 		Events:  rpc.NewEventService(s.log, s.hub, s.metrics, logger.With("room", "rpc")),
 		Sources: rpc.NewSourceService(s.sources),

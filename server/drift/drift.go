@@ -52,7 +52,7 @@ type Counted struct {
 // Drift is the list. Any goroutine may call List; Run may be called once.
 type Drift struct {
 	log    Log
-	logID  string
+	logID  func() string
 	path   string
 	logger *slog.Logger
 	known  objects
@@ -72,22 +72,25 @@ type key struct {
 	typ, path, word string
 }
 
-// New returns the list for the log with that identity as it was when it was last saved to the file at path, which need not exist: then, and when it is of another log or
-// cannot be read, the log is counted from its beginning. Metrics go to the registerer.
-func New(log Log, logID, path string, registerer prometheus.Registerer, logger *slog.Logger) *Drift {
+// New returns the list for the log. It is empty until Run has found the log there, and takes over what was saved to the file at path, which need not exist: then, and when it is
+// of a log with another identity or cannot be read, the log is counted from its beginning. logID tells the identity of a log that is there. Metrics go to the registerer.
+func New(log Log, logID func() string, path string, registerer prometheus.Registerer, logger *slog.Logger) *Drift {
 	d := &Drift{log: log, logID: logID, path: path, logger: logger, known: knownObjects(), entries: map[key]*eventrelayv1.Drift{}}
 	d.total = promauto.With(registerer).NewCounterVec(prometheus.CounterOpts{
 		Name: "eventrelay_drift_total",
 		Help: "Things that providers sent and the schema does not know, as read from the log since the start: every relay on one log counts all of them. The type is that of a known event, or `unknown`.",
 	}, []string{"kind", "type"})
-	if err := d.load(); err != nil {
-		logger.Warn("what was counted of drift cannot be read, counting the log from its beginning", "path", path, "error", err)
-	}
 	return d
 }
 
 // Run counts until ctx ends or the log is closed, and saves what was counted, now and then and at the end.
 func (d *Drift) Run(ctx context.Context) {
+	if d.log.Wait(ctx, 0) != nil { // there is no log yet, or nothing in it
+		return
+	}
+	if err := d.load(); err != nil {
+		d.logger.Warn("what was counted of drift cannot be read, counting the log from its beginning", "path", d.path, "error", err)
+	}
 	saved := d.position()
 	for {
 		err := d.count(ctx)

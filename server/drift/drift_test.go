@@ -107,10 +107,12 @@ func status(word, more string) string {
 		"metadata":{"phone_number_id":"2"},"statuses":[{"id":"wamid.%s%d","status":%q%s}]}}]}]}`, word, len(more), word, more)
 }
 
+func identity(id string) func() string { return func() string { return id } }
+
 func open(t *testing.T, log Log, path string) (*Drift, *prometheus.Registry) {
 	t.Helper()
 	registry := prometheus.NewRegistry()
-	return New(log, "log-1", path, registry, slog.New(slog.DiscardHandler)), registry
+	return New(log, identity("log-1"), path, registry, slog.New(slog.DiscardHandler)), registry
 }
 
 // run counts what the log has and returns when Run has ended.
@@ -190,7 +192,7 @@ func TestNothingThatCouldBePersonalIsListed(t *testing.T) {
 		}
 		path := filepath.Join(t.TempDir(), "drift.json")
 		var lines strings.Builder
-		d := New(log, "log-1", path, prometheus.NewRegistry(), slog.New(slog.NewTextHandler(&lines, nil)))
+		d := New(log, identity("log-1"), path, prometheus.NewRegistry(), slog.New(slog.NewTextHandler(&lines, nil)))
 		run(t, d, log)
 		saved, err := os.ReadFile(path)
 		if err != nil {
@@ -218,9 +220,6 @@ func TestARestartGoesOnWhereItWasAndCountsNothingTwice(t *testing.T) {
 		log.receive(began.Add(time.Hour), status("in_orbit", `,"x":1`))
 
 		second, _ := open(t, log, path)
-		if got := list(second); len(got) != 1 {
-			t.Errorf("after the restart: %v, want what was saved", got)
-		}
 		log.reads = nil
 		run(t, second, log)
 		if log.reads[0] != 1 {
@@ -255,10 +254,11 @@ func TestACrashLosesNoCount(t *testing.T) {
 			t.Fatal(err)
 		}
 		again, _ := open(t, log, path)
-		if _, counted := again.List(); counted.Sequence != 1 {
-			t.Fatalf("saved up to %d, want 1", counted.Sequence)
-		}
+		log.reads = nil
 		run(t, again, log)
+		if log.reads[0] != 1 {
+			t.Errorf("read the log behind %d, want 1", log.reads[0])
+		}
 		entries, _ := again.List()
 		if len(entries) != 2 || entries[0].GetCount()+entries[1].GetCount() != 3 {
 			t.Errorf("after the crash: %v", entries)
@@ -273,9 +273,11 @@ func TestAListOfAnotherLogOrADamagedOneIsCountedAnew(t *testing.T) {
 		log.receive(began, status("in_orbit", ""))
 		d, _ := open(t, log, path)
 		run(t, d, log)
-		other := New(log, "log-2", path, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
-		if entries, counted := other.List(); len(entries) != 0 || counted.Sequence != 0 {
-			t.Errorf("took over %v of another log", entries)
+		log.reads = nil
+		other := New(log, identity("log-2"), path, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+		run(t, other, log)
+		if entries, _ := other.List(); log.reads[0] != 0 || entries[0].GetCount() != 1 {
+			t.Errorf("of another log: read behind %d, counted %v", log.reads[0], entries)
 		}
 		for _, damage := range []string{"", "{", `{"log":"log-1","sequence":1,"entries":[{"kind":"NONE_OF_OURS"}]}`} {
 			if err := os.WriteFile(path, []byte(damage), 0o600); err != nil {

@@ -24,7 +24,7 @@ type state struct {
 // save replaces the file. It is not synced: what a power cut takes is counted again.
 func (d *Drift) save() error {
 	entries, counted := d.List()
-	s := state{Log: d.logID, Sequence: counted.Sequence, Forgotten: counted.Forgotten}
+	s := state{Log: d.logID(), Sequence: counted.Sequence, Forgotten: counted.Forgotten}
 	for _, entry := range entries {
 		text, err := protojson.Marshal(entry)
 		if err != nil {
@@ -55,7 +55,7 @@ func (d *Drift) load() error {
 	if err := json.Unmarshal(data, &s); err != nil {
 		return fmt.Errorf("decode the list: %w", err)
 	}
-	if s.Log != d.logID {
+	if s.Log != d.logID() {
 		return nil
 	}
 	entries := make(map[key]*eventrelayv1.Drift, len(s.Entries))
@@ -66,6 +66,8 @@ func (d *Drift) load() error {
 		}
 		entries[key{entry.GetKind(), entry.GetType(), entry.GetPath(), entry.GetWord()}] = entry
 	}
-	d.entries, d.counted = entries, Counted{Sequence: s.Sequence, Forgotten: s.Forgotten}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.entries, d.order, d.counted = entries, nil, Counted{Sequence: s.Sequence, Forgotten: s.Forgotten}
 	return nil
 }

@@ -16,8 +16,9 @@ import (
 var ErrClosed = errors.New("hub closed")
 
 const (
-	// retryDelay is how long the hub waits before it follows a log again whose tail broke.
-	retryDelay = 100 * time.Millisecond
+	// minRetryDelay and maxRetryDelay bound the back-off before the hub follows a log again whose tail broke.
+	minRetryDelay = 100 * time.Millisecond
+	maxRetryDelay = 5 * time.Second
 	// maxRecentBytes bounds the entries kept in memory, whatever the number of readers: some seconds of a busy log.
 	maxRecentBytes = 16 << 20
 )
@@ -32,6 +33,10 @@ type Entry struct {
 
 // Log is what the hub follows and its readers read.
 type Log interface {
+	// Ready returns nil when the log can be reached, and waits until then.
+	Ready(ctx context.Context) error
+	// Last returns the sequence of the newest entry ever stored, or an error at once when the log cannot be reached.
+	Last(ctx context.Context) (uint64, error)
 	// Read yields the entries from the first kept one at or behind `from` up to the end of the log at that moment.
 	Read(ctx context.Context, from uint64) iter.Seq2[Entry, error]
 	// Tail yields every entry behind `after` as it becomes visible, until ctx ends.
@@ -44,9 +49,11 @@ type Hub struct {
 	logger *slog.Logger
 
 	// mu guards the fields below it.
-	mu     sync.Mutex
-	last   uint64
-	closed bool
+	mu   sync.Mutex
+	last uint64
+	// started is set once last is the end of a log.
+	started bool
+	closed  bool
 	// recent holds the newest entries, without a gap, up to last. Its elements are never written again, so that readers may keep what they were given.
 	recent      []Entry
 	recentBytes int
@@ -54,28 +61,69 @@ type Hub struct {
 	rung chan struct{}
 }
 
-// New returns a hub for a log whose last sequence is `last`. Run must be called for the bell to ring.
-func New(log Log, last uint64, logger *slog.Logger) *Hub {
-	return &Hub{log: log, last: last, logger: logger, rung: make(chan struct{})}
+// New returns a hub for a log, which need not be there yet. Run must be called for the bell to ring.
+func New(log Log, logger *slog.Logger) *Hub {
+	return &Hub{log: log, logger: logger, rung: make(chan struct{})}
 }
 
-// Run follows the tail of the log and rings the bell until ctx ends.
+// Start finds the end of the log, unless that is known already. Until it has succeeded once, by Run or by a reader, the hub knows of no entry, which is not to be taken for an
+// empty log. It returns the error of the log.
+func (h *Hub) Start(ctx context.Context) error {
+	h.mu.Lock()
+	started := h.started
+	h.mu.Unlock()
+	if started {
+		return nil
+	}
+	last, err := h.log.Last(ctx)
+	if err != nil {
+		return err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.started || h.closed { // another was faster, and its end is what the tail goes on from
+		return nil
+	}
+	h.started, h.last = true, last
+	h.ring()
+	return nil
+}
+
+// Run waits for the log, follows its tail and rings the bell until ctx ends.
 func (h *Hub) Run(ctx context.Context) {
+	delay := minRetryDelay
 	for ctx.Err() == nil {
-		for entry, err := range h.log.Tail(ctx, h.Last()) {
-			if err != nil {
-				if ctx.Err() == nil {
-					h.logger.Warn("tail of the log broke, following it again", "error", err)
-				}
-				break
-			}
-			h.advance(entry)
+		moved, err := h.follow(ctx)
+		if moved {
+			delay = minRetryDelay
+		}
+		if err != nil && ctx.Err() == nil {
+			h.logger.Warn("tail of the log broke, following it again", "error", err, "in", delay)
 		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(retryDelay):
+		case <-time.After(delay):
 		}
+		delay = min(2*delay, maxRetryDelay)
 	}
+}
+
+// follow rings the bell for what the tail brings until it breaks, and reports whether it brought anything.
+func (h *Hub) follow(ctx context.Context) (moved bool, err error) {
+	if err := h.log.Ready(ctx); err != nil {
+		return false, err
+	}
+	if err := h.Start(ctx); err != nil {
+		return false, err
+	}
+	for entry, err := range h.log.Tail(ctx, h.Last()) {
+		if err != nil {
+			return moved, err
+		}
+		h.advance(entry)
+		moved = true
+	}
+	return moved, nil
 }
 
 // advance moves the end of the log forward by one entry and wakes everyone.
@@ -93,11 +141,16 @@ func (h *Hub) advance(entry Entry) {
 		h.recentBytes -= len(h.recent[0].Data)
 	}
 	h.last = entry.Sequence
+	h.ring()
+}
+
+// ring wakes everyone. mu is held.
+func (h *Hub) ring() {
 	close(h.rung)
 	h.rung = make(chan struct{})
 }
 
-// Last returns the sequence of the last visible entry.
+// Last returns the sequence of the last visible entry; 0 until the hub has started.
 func (h *Hub) Last() uint64 {
 	h.mu.Lock()
 	defer h.mu.Unlock()

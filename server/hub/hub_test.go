@@ -16,13 +16,16 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// fakeLog is a log in memory. Its tail breaks, once, in front of the sequence breakAt.
+var errAway = errors.New("the log is away")
+
+// fakeLog is a log in memory. Its tail breaks, once, in front of the sequence breakAt. It is away until back is closed, if that is set.
 type fakeLog struct {
 	mu      sync.Mutex
 	last    uint64
 	moved   chan struct{}
 	breakAt uint64
 	reads   int
+	back    chan struct{}
 }
 
 func newFakeLog() *fakeLog { return &fakeLog{moved: make(chan struct{})} }
@@ -33,6 +36,34 @@ func (l *fakeLog) append(n uint64) {
 	l.last += n
 	close(l.moved)
 	l.moved = make(chan struct{})
+}
+
+func (l *fakeLog) Ready(ctx context.Context) error {
+	l.mu.Lock()
+	back := l.back
+	l.mu.Unlock()
+	if back == nil {
+		return nil
+	}
+	select {
+	case <-back:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (l *fakeLog) Last(context.Context) (uint64, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.back != nil {
+		select {
+		case <-l.back:
+		default:
+			return 0, errAway
+		}
+	}
+	return l.last, nil
 }
 
 func (l *fakeLog) Read(_ context.Context, from uint64) iter.Seq2[Entry, error] {
@@ -76,7 +107,7 @@ func (l *fakeLog) Tail(ctx context.Context, after uint64) iter.Seq2[Entry, error
 func TestTheBellWakesEveryReaderAndNoneMissesAnEntry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := newFakeLog()
-		h := New(log, 0, slog.New(slog.DiscardHandler))
+		h := New(log, slog.New(slog.DiscardHandler))
 		ctx, cancel := context.WithCancel(t.Context())
 		var running sync.WaitGroup
 		running.Go(func() { h.Run(ctx) })
@@ -112,8 +143,11 @@ func TestTheBellWakesEveryReaderAndNoneMissesAnEntry(t *testing.T) {
 
 func TestReadersNearTheEndDoNotTouchTheLogAndThoseFurtherBackReadIt(t *testing.T) {
 	log := newFakeLog()
-	h := New(log, 2, slog.New(slog.DiscardHandler))
 	log.last = 2 // before the hub came
+	h := New(log, slog.New(slog.DiscardHandler))
+	if err := h.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	read := func(after uint64) (sequences []uint64) {
 		for entry, err := range h.Read(t.Context(), after) {
 			if err != nil {
@@ -155,7 +189,7 @@ func TestABrokenTailIsFollowedAgainFromWhereItBroke(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := newFakeLog()
 		log.breakAt = 3
-		h := New(log, 0, slog.New(slog.DiscardHandler))
+		h := New(log, slog.New(slog.DiscardHandler))
 		ctx, cancel := context.WithCancel(t.Context())
 		var running sync.WaitGroup
 		running.Go(func() { h.Run(ctx) })
@@ -170,7 +204,7 @@ func TestABrokenTailIsFollowedAgainFromWhereItBroke(t *testing.T) {
 
 func TestClosingWakesThoseWhoWaitAndRefusesThoseWhoCome(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := New(newFakeLog(), 7, slog.New(slog.DiscardHandler))
+		h := New(newFakeLog(), slog.New(slog.DiscardHandler))
 		woken := make(chan error, 1)
 		go func() { woken <- h.Wait(context.Background(), 7) }()
 		synctest.Wait()
@@ -187,11 +221,76 @@ func TestClosingWakesThoseWhoWaitAndRefusesThoseWhoCome(t *testing.T) {
 
 func TestWaitingEndsWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := New(newFakeLog(), 7, slog.New(slog.DiscardHandler))
+		h := New(newFakeLog(), slog.New(slog.DiscardHandler))
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		if err := h.Wait(ctx, 7); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("wait = %v", err)
 		}
+	})
+}
+
+func TestAHubOfALogThatIsAwayStartsWhenItIsThere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := newFakeLog()
+		log.last, log.back = 100, make(chan struct{})
+		h := New(log, slog.New(slog.DiscardHandler))
+		ctx, cancel := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { h.Run(ctx) })
+		synctest.Wait()
+		if err := h.Start(ctx); !errors.Is(err, errAway) {
+			t.Errorf("start = %v", err)
+		}
+		woken := make(chan error, 1)
+		go func() { woken <- h.Wait(ctx, 99) }()
+		synctest.Wait()
+		close(log.back)
+		if err := <-woken; err != nil || h.Last() != 100 {
+			t.Errorf("woken with %v, the end is %d", err, h.Last())
+		}
+		log.append(5)
+		if err := h.Wait(ctx, 104); err != nil {
+			t.Error(err)
+		}
+		var read []uint64
+		for entry, err := range h.Read(ctx, 98) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			read = append(read, entry.Sequence)
+		}
+		if want := []uint64{99, 100, 101, 102, 103, 104, 105}; !slices.Equal(read, want) {
+			t.Errorf("read %v, want %v", read, want)
+		}
+		cancel()
+		running.Wait()
+	})
+}
+
+// A reader that finds the log before Run does must not make Run miss what comes in between.
+func TestWhoeverFindsTheEndOfTheLogFirstNothingIsMissed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := newFakeLog()
+		log.last = 3
+		h := New(log, slog.New(slog.DiscardHandler))
+		if err := h.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		log.append(2)
+		if err := h.Start(t.Context()); err != nil || h.Last() != 3 {
+			t.Fatalf("a second start = %v, the end is %d", err, h.Last())
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { h.Run(ctx) })
+		if err := h.Wait(ctx, 4); err != nil {
+			t.Error(err)
+		}
+		if len(h.recent) != 2 {
+			t.Errorf("the tail brought %d entries, want 2", len(h.recent))
+		}
+		cancel()
+		running.Wait()
 	})
 }

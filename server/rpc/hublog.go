@@ -13,6 +13,13 @@ func HubLog(log *eventlog.Log) hub.Log { return hubLog{log} }
 
 type hubLog struct{ log *eventlog.Log }
 
+func (l hubLog) Ready(ctx context.Context) error { return l.log.Ready(ctx) }
+
+func (l hubLog) Last(ctx context.Context) (uint64, error) {
+	state, err := l.log.State(ctx)
+	return state.Last, err
+}
+
 func (l hubLog) Read(ctx context.Context, from uint64) iter.Seq2[hub.Entry, error] {
 	return hubEntries(l.log.Read(ctx, from))
 }

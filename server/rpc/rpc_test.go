@@ -55,8 +55,8 @@ func newRelay(t *testing.T, options eventlog.Options) *relay {
 		t.Fatal(err)
 	}
 	quiet := slog.New(slog.DiscardHandler)
-	bell := hub.New(HubLog(log), 0, quiet)
-	counted := drift.New(bell, log.ID(), filepath.Join(options.Dir, "drift.json"), prometheus.NewRegistry(), quiet)
+	bell := hub.New(HubLog(log), quiet)
+	counted := drift.New(bell, log.ID, filepath.Join(options.Dir, "drift.json"), prometheus.NewRegistry(), quiet)
 	server, err := NewServer(Services{
 		Events:  NewEventService(log, bell, prometheus.NewRegistry(), quiet),
 		Sources: NewSourceService(fakeSources{}),

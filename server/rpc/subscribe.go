@@ -62,6 +62,9 @@ func (s *EventService) Subscribe(req *eventrelayv1.SubscribeRequest, stream grpc
 
 // start finds the sequence behind which a stream begins.
 func (s *EventService) start(ctx context.Context, req *eventrelayv1.SubscribeRequest) (uint64, error) {
+	if err := s.hub.Start(ctx); err != nil {
+		return 0, fmt.Errorf("find the end of the log: %w", err)
+	}
 	state, err := s.log.State(ctx)
 	if err != nil {
 		return 0, fmt.Errorf("read state of the log: %w", err)
