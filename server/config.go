@@ -23,7 +23,7 @@ type config struct {
 	DataDir         string        `type:"path" default:"./data" group:"Storage" help:"Where the journal and the embedded log live."`
 	JournalMaxBytes size          `default:"4GiB" group:"Storage" help:"How much may wait in the journal before webhooks are answered 503."`
 	MinFreeBytes    size          `default:"256MiB" group:"Storage" help:"Free disk below which webhooks are answered 503."`
-	NATSURL         string        `name:"nats-url" placeholder:"URL" group:"Storage" help:"Use the JetStream of this NATS server (2.12 or newer) instead of the embedded one."`
+	NATSURL         string        `name:"nats-url" placeholder:"URL" group:"Storage" help:"Use the JetStream of this NATS server (2.12 or newer, max_payload at least 16MB) instead of the embedded one; of a cluster name every server, separated by commas. While it is away webhooks are accepted and wait in the journal."`
 	NATSReplicas    int           `name:"nats-replicas" default:"1" group:"Storage" help:"With --nats-url: on how many servers the log is kept."`
 	DuplicateWindow time.Duration `default:"2m" group:"Storage" help:"How far back the log tells a copy of an event from a new one."`
 

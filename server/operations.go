@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"eventrelay/server/eventlog"
 	"eventrelay/server/journal"
 )
 
@@ -41,6 +42,18 @@ func watchJournal(registerer prometheus.Registerer, j *journal.Journal) {
 	} {
 		factory.NewGaugeFunc(prometheus.GaugeOpts{Name: gauge.name, Help: gauge.help}, func() float64 { return gauge.value(j.Usage()) })
 	}
+}
+
+// watchLog shows whether the log is there.
+func watchLog(registerer prometheus.Registerer, l *eventlog.Log) {
+	promauto.With(registerer).NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "eventrelay_log_up", Help: "1 while the log can be reached; 0 while it is away and notifications wait in the journal.",
+	}, func() float64 {
+		if l.Up() {
+			return 1
+		}
+		return 0
+	})
 }
 
 // hint says what to try next, for development.

@@ -92,6 +92,7 @@ func open(ctx context.Context, c config, logger *slog.Logger) (_ *server, err er
 		return nil, fmt.Errorf("open the log: %w", err)
 	}
 	watchJournal(s.metrics, s.journal)
+	watchLog(s.metrics, s.log)
 	s.ingest = ingest.New(s.journal, s.log, s.metrics, logger.With("room", "ingest"))
 	s.hub = hub.New(rpc.HubLog(s.log), logger.With("room", "hub"))
 	s.drift = drift.New(s.hub, s.log.ID, filepath.Join(c.DataDir, "drift.json"), s.metrics, logger.With("room", "drift"))
@@ -238,7 +239,8 @@ func (s *server) serve(ctx context.Context) error {
 	return err
 }
 
-// drain waits until the log has every acknowledged notification, for half of what is left of the time: what remains waits in the journal for the next start.
+// drain waits until the log has every acknowledged notification, for half of what is left of the time, and not at all for a log that is away: what remains waits in the
+// journal for the next start.
 func (s *server) drain(ctx context.Context) {
 	deadline, _ := ctx.Deadline()
 	half, cancel := context.WithTimeout(ctx, time.Until(deadline)/2)
@@ -246,6 +248,9 @@ func (s *server) drain(ctx context.Context) {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for s.ingest.Lag() > 0 {
+		if !s.log.Up() {
+			cancel()
+		}
 		select {
 		case <-tick.C:
 		case <-half.Done():
