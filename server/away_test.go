@@ -92,9 +92,24 @@ func (r *relay) metric(line string) {
 	}
 }
 
+// stopped stops the server, and does not believe that it takes its --shutdown-timeout.
+func (r *relay) stopped() {
+	r.t.Helper()
+	done := make(chan struct{})
+	go func() {
+		r.stop()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-time.After(time.Minute):
+		r.t.Fatal("the shutdown waits for the log")
+	}
+}
+
 func TestWebhooksAreAcceptedWhileTheLogIsAwayAndArriveWhenItIsBack(t *testing.T) {
 	nats, dir := natstest.NewServer(t), t.TempDir()
-	r := serve(t, dir, "--nats-url", nats.URL())
+	r := serve(t, dir, "--nats-url", nats.URL(), "--shutdown-timeout", "10m")
 	r.receive("a", 1, 20)
 	r.wantLogAway()
 	r.metric("eventrelay_ingest_lag_records 20")
@@ -105,7 +120,7 @@ func TestWebhooksAreAcceptedWhileTheLogIsAwayAndArriveWhenItIsBack(t *testing.T)
 	nats.Stop() // while it is idle
 	r.metric("eventrelay_log_up 0")
 	r.receive("a", 21, 20)
-	r.stop() // a stop and a start within the outage
+	r.stopped() // a stop and a start within the outage
 	r = serve(t, dir, "--nats-url", nats.URL())
 	r.wantLogAway()
 	r.metric("eventrelay_ingest_lag_records 20")

@@ -294,3 +294,32 @@ func TestWhoeverFindsTheEndOfTheLogFirstNothingIsMissed(t *testing.T) {
 		running.Wait()
 	})
 }
+
+// racedLog is a log that grows, and whose end another finds, while its last sequence is on its way.
+type racedLog struct {
+	*fakeLog
+	meanwhile func()
+}
+
+func (l *racedLog) Last(ctx context.Context) (uint64, error) {
+	if meanwhile := l.meanwhile; meanwhile != nil {
+		l.meanwhile = nil
+		meanwhile()
+	}
+	return l.fakeLog.Last(ctx)
+}
+
+func TestOfTwoWhoFindTheEndOfTheLogAtOnceTheFirstCounts(t *testing.T) {
+	log := &racedLog{fakeLog: newFakeLog()}
+	log.last = 3
+	h := New(log, slog.New(slog.DiscardHandler))
+	log.meanwhile = func() {
+		if err := h.Start(t.Context()); err != nil {
+			t.Error(err)
+		}
+		log.append(2)
+	}
+	if err := h.Start(t.Context()); err != nil || h.Last() != 3 {
+		t.Errorf("start = %v, the end is %d: 4 and 5 would be missed", err, h.Last())
+	}
+}

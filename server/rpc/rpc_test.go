@@ -39,15 +39,32 @@ var began = time.Date(2026, 11, 21, 8, 0, 0, 0, time.UTC)
 
 // relay is the real log, hub and gRPC server in memory.
 type relay struct {
-	t      *testing.T
-	log    *eventlog.Log
-	hub    *hub.Hub
-	events eventrelayv1.EventServiceClient
-	schema eventrelayv1.SchemaServiceClient
-	n      int
+	t   *testing.T
+	log *eventlog.Log
+	hub *hub.Hub
+	// counted is the list of drift.
+	counted *drift.Drift
+	events  eventrelayv1.EventServiceClient
+	schema  eventrelayv1.SchemaServiceClient
+	n       int
 }
 
 func newRelay(t *testing.T, options eventlog.Options) *relay {
+	t.Helper()
+	r := newSilentRelay(t, options)
+	following, stop := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { r.hub.Run(following) })
+	running.Go(func() { r.counted.Run(following) })
+	t.Cleanup(func() {
+		stop()
+		running.Wait()
+	})
+	return r
+}
+
+// newSilentRelay is a relay whose hub does not run yet.
+func newSilentRelay(t *testing.T, options eventlog.Options) *relay {
 	t.Helper()
 	options.Dir = t.TempDir()
 	log, err := eventlog.Open(t.Context(), options)
@@ -73,22 +90,18 @@ func newRelay(t *testing.T, options eventlog.Options) *relay {
 	if err != nil {
 		t.Fatal(err)
 	}
-	following, stop := context.WithCancel(context.Background())
 	var running sync.WaitGroup
-	running.Go(func() { bell.Run(following) })
-	running.Go(func() { counted.Run(following) })
 	running.Go(func() { server.Serve(listener) })
 	t.Cleanup(func() {
 		conn.Close()
 		bell.Close()
 		server.Stop()
-		stop()
 		running.Wait()
 		if err := log.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	return &relay{t: t, log: log, hub: bell, events: eventrelayv1.NewEventServiceClient(conn), schema: eventrelayv1.NewSchemaServiceClient(conn)}
+	return &relay{t: t, log: log, hub: bell, counted: counted, events: eventrelayv1.NewEventServiceClient(conn), schema: eventrelayv1.NewSchemaServiceClient(conn)}
 }
 
 type fakeSources struct{}
@@ -233,6 +246,26 @@ func TestTheFirstResponseComesAtOnceWithTheStartCursor(t *testing.T) {
 	again := r.subscribe(&eventrelayv1.SubscribeRequest{Start: &eventrelayv1.SubscribeRequest_Cursor{Cursor: first.GetCursor()}})
 	if got := bodies(again.read(1)); !slices.Equal(got, []string{"missed meanwhile"}) {
 		t.Errorf("read %v", got)
+	}
+}
+
+// When the log has just come back, a reader may be there before the hub has seen it.
+func TestAHubThatHasNotBegunIsNotTakenForAnEmptyLog(t *testing.T) {
+	r := newSilentRelay(t, eventlog.Options{})
+	r.append("one", "two", "three")
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	stream, err := r.events.Subscribe(ctx, &eventrelayv1.SubscribeRequest{Start: &eventrelayv1.SubscribeRequest_StartFrom{StartFrom: eventrelayv1.StartFrom_START_FROM_EARLIEST}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := stream.Recv()
+	if err != nil || first.GetBacklog() != 3 {
+		t.Fatalf("the backlog is %d, %v; three events wait", first.GetBacklog(), err)
+	}
+	second, err := stream.Recv()
+	if err != nil || len(second.GetEvents()) != 3 {
+		t.Errorf("%d events, %v", len(second.GetEvents()), err)
 	}
 }
 
