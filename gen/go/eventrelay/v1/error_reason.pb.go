@@ -75,6 +75,22 @@ const (
 	//
 	//	{"reason": "INTERNAL", "domain": "eventrelay"}
 	ErrorReason_ERROR_REASON_INTERNAL ErrorReason = 12
+	// UNAUTHENTICATED: the call shows no token. The header `authorization` must be `Bearer` and a token.
+	//
+	//	{"reason": "TOKEN_MISSING", "domain": "eventrelay"}
+	ErrorReason_ERROR_REASON_TOKEN_MISSING ErrorReason = 30
+	// UNAUTHENTICATED: the token is not one of this server, or not any more; a stream that is open when its token goes ends with this.
+	//
+	//	{"reason": "TOKEN_INVALID", "domain": "eventrelay"}
+	ErrorReason_ERROR_REASON_TOKEN_INVALID ErrorReason = 31
+	// UNAUTHENTICATED: the token's `expire_time` has passed.
+	//
+	//	{"reason": "TOKEN_EXPIRED", "domain": "eventrelay"}
+	ErrorReason_ERROR_REASON_TOKEN_EXPIRED ErrorReason = 32
+	// PERMISSION_DENIED: the token's role does not reach for this call.
+	//
+	//	{"reason": "ROLE_INSUFFICIENT", "domain": "eventrelay", "metadata": {"required_role": "operator"}}
+	ErrorReason_ERROR_REASON_ROLE_INSUFFICIENT ErrorReason = 33
 )
 
 // Enum value maps for ErrorReason.
@@ -93,6 +109,10 @@ var (
 		10: "ERROR_REASON_LOG_UNAVAILABLE",
 		11: "ERROR_REASON_SHUTTING_DOWN",
 		12: "ERROR_REASON_INTERNAL",
+		30: "ERROR_REASON_TOKEN_MISSING",
+		31: "ERROR_REASON_TOKEN_INVALID",
+		32: "ERROR_REASON_TOKEN_EXPIRED",
+		33: "ERROR_REASON_ROLE_INSUFFICIENT",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":            0,
@@ -108,6 +128,10 @@ var (
 		"ERROR_REASON_LOG_UNAVAILABLE":        10,
 		"ERROR_REASON_SHUTTING_DOWN":          11,
 		"ERROR_REASON_INTERNAL":               12,
+		"ERROR_REASON_TOKEN_MISSING":          30,
+		"ERROR_REASON_TOKEN_INVALID":          31,
+		"ERROR_REASON_TOKEN_EXPIRED":          32,
+		"ERROR_REASON_ROLE_INSUFFICIENT":      33,
 	}
 )
 
@@ -142,7 +166,7 @@ var File_eventrelay_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_eventrelay_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	" eventrelay/v1/error_reason.proto\x12\reventrelay.v1*\xc5\x03\n" +
+	" eventrelay/v1/error_reason.proto\x12\reventrelay.v1*\xc9\x04\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12 \n" +
 	"\x1cERROR_REASON_INVALID_REQUEST\x10\x01\x12\x1f\n" +
@@ -157,7 +181,11 @@ const file_eventrelay_v1_error_reason_proto_rawDesc = "" +
 	"\x1cERROR_REASON_LOG_UNAVAILABLE\x10\n" +
 	"\x12\x1e\n" +
 	"\x1aERROR_REASON_SHUTTING_DOWN\x10\v\x12\x19\n" +
-	"\x15ERROR_REASON_INTERNAL\x10\fB\xa8\x01\n" +
+	"\x15ERROR_REASON_INTERNAL\x10\f\x12\x1e\n" +
+	"\x1aERROR_REASON_TOKEN_MISSING\x10\x1e\x12\x1e\n" +
+	"\x1aERROR_REASON_TOKEN_INVALID\x10\x1f\x12\x1e\n" +
+	"\x1aERROR_REASON_TOKEN_EXPIRED\x10 \x12\"\n" +
+	"\x1eERROR_REASON_ROLE_INSUFFICIENT\x10!B\xa8\x01\n" +
 	"\x11com.eventrelay.v1B\x10ErrorReasonProtoP\x01Z,eventrelay/gen/go/eventrelay/v1;eventrelayv1\xa2\x02\x03EXX\xaa\x02\rEventrelay.V1\xca\x02\rEventrelay\\V1\xe2\x02\x19Eventrelay\\V1\\GPBMetadata\xea\x02\x0eEventrelay::V1b\x06proto3"
 
 var (

@@ -609,7 +609,7 @@ var File_eventrelay_v1_event_service_proto protoreflect.FileDescriptor
 
 const file_eventrelay_v1_event_service_proto_rawDesc = "" +
 	"\n" +
-	"!eventrelay/v1/event_service.proto\x12\reventrelay.v1\x1a\x1bbuf/validate/validate.proto\x1a\x19eventrelay/v1/event.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbc\x06\n" +
+	"!eventrelay/v1/event_service.proto\x12\reventrelay.v1\x1a\x1bbuf/validate/validate.proto\x1a!eventrelay/v1/authorization.proto\x1a\x19eventrelay/v1/event.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbc\x06\n" +
 	"\x10SubscribeRequest\x12 \n" +
 	"\x06filter\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\x80@R\x06filter\x12$\n" +
 	"\x06cursor\x18\x02 \x01(\tB\n" +
@@ -655,13 +655,13 @@ const file_eventrelay_v1_event_service_proto_rawDesc = "" +
 	"\x16EVENT_VIEW_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fEVENT_VIEW_FULL\x10\x01\x12\x14\n" +
 	"\x10EVENT_VIEW_TYPED\x10\x02\x12\x12\n" +
-	"\x0eEVENT_VIEW_RAW\x10\x032\x89\x03\n" +
-	"\fEventService\x12P\n" +
-	"\tSubscribe\x12\x1f.eventrelay.v1.SubscribeRequest\x1a .eventrelay.v1.SubscribeResponse0\x01\x12Y\n" +
-	"\bGetEvent\x12\x1e.eventrelay.v1.GetEventRequest\x1a\x14.eventrelay.v1.Event\"\x17\x82\xd3\xe4\x93\x02\x11\x12\x0f/v1/events/{id}\x12e\n" +
-	"\vGetEventRaw\x12!.eventrelay.v1.GetEventRawRequest\x1a\x14.google.api.HttpBody\"\x1b\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/events/{id}:raw0\x01\x12e\n" +
+	"\x0eEVENT_VIEW_RAW\x10\x032\x9b\x03\n" +
+	"\fEventService\x12V\n" +
+	"\tSubscribe\x12\x1f.eventrelay.v1.SubscribeRequest\x1a .eventrelay.v1.SubscribeResponse\"\x04\xe8\xf9\x18\x010\x01\x12]\n" +
+	"\bGetEvent\x12\x1e.eventrelay.v1.GetEventRequest\x1a\x14.eventrelay.v1.Event\"\x1b\xe8\xf9\x18\x01\x82\xd3\xe4\x93\x02\x11\x12\x0f/v1/events/{id}\x12i\n" +
+	"\vGetEventRaw\x12!.eventrelay.v1.GetEventRawRequest\x1a\x14.google.api.HttpBody\"\x1f\xe8\xf9\x18\x01\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/events/{id}:raw0\x01\x12i\n" +
 	"\n" +
-	"ListEvents\x12 .eventrelay.v1.ListEventsRequest\x1a!.eventrelay.v1.ListEventsResponse\"\x12\x82\xd3\xe4\x93\x02\f\x12\n" +
+	"ListEvents\x12 .eventrelay.v1.ListEventsRequest\x1a!.eventrelay.v1.ListEventsResponse\"\x16\xe8\xf9\x18\x01\x82\xd3\xe4\x93\x02\f\x12\n" +
 	"/v1/eventsB\xa9\x01\n" +
 	"\x11com.eventrelay.v1B\x11EventServiceProtoP\x01Z,eventrelay/gen/go/eventrelay/v1;eventrelayv1\xa2\x02\x03EXX\xaa\x02\rEventrelay.V1\xca\x02\rEventrelay\\V1\xe2\x02\x19Eventrelay\\V1\\GPBMetadata\xea\x02\x0eEventrelay::V1b\x06proto3"
 
@@ -722,6 +722,7 @@ func file_eventrelay_v1_event_service_proto_init() {
 	if File_eventrelay_v1_event_service_proto != nil {
 		return
 	}
+	file_eventrelay_v1_authorization_proto_init()
 	file_eventrelay_v1_event_proto_init()
 	file_eventrelay_v1_event_service_proto_msgTypes[0].OneofWrappers = []any{
 		(*SubscribeRequest_Cursor)(nil),

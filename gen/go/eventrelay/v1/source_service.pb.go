@@ -183,7 +183,7 @@ var File_eventrelay_v1_source_service_proto protoreflect.FileDescriptor
 
 const file_eventrelay_v1_source_service_proto_rawDesc = "" +
 	"\n" +
-	"\"eventrelay/v1/source_service.proto\x12\reventrelay.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1aeventrelay/v1/source.proto\x1a\x1cgoogle/api/annotations.proto\"[\n" +
+	"\"eventrelay/v1/source_service.proto\x12\reventrelay.v1\x1a\x1bbuf/validate/validate.proto\x1a!eventrelay/v1/authorization.proto\x1a\x1aeventrelay/v1/source.proto\x1a\x1cgoogle/api/annotations.proto\"[\n" +
 	"\x10GetSourceRequest\x12G\n" +
 	"\x04name\x18\x01 \x01(\tB3\xbaH0r.2,^sources/[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$R\x04name\"c\n" +
 	"\x12ListSourcesRequest\x12$\n" +
@@ -192,10 +192,10 @@ const file_eventrelay_v1_source_service_proto_rawDesc = "" +
 	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04R\tpageToken\"n\n" +
 	"\x13ListSourcesResponse\x12/\n" +
 	"\asources\x18\x01 \x03(\v2\x15.eventrelay.v1.SourceR\asources\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\xdd\x01\n" +
-	"\rSourceService\x12a\n" +
-	"\tGetSource\x12\x1f.eventrelay.v1.GetSourceRequest\x1a\x15.eventrelay.v1.Source\"\x1c\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/{name=sources/*}\x12i\n" +
-	"\vListSources\x12!.eventrelay.v1.ListSourcesRequest\x1a\".eventrelay.v1.ListSourcesResponse\"\x13\x82\xd3\xe4\x93\x02\r\x12\v/v1/sourcesB\xaa\x01\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\xe5\x01\n" +
+	"\rSourceService\x12e\n" +
+	"\tGetSource\x12\x1f.eventrelay.v1.GetSourceRequest\x1a\x15.eventrelay.v1.Source\" \xe8\xf9\x18\x01\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/{name=sources/*}\x12m\n" +
+	"\vListSources\x12!.eventrelay.v1.ListSourcesRequest\x1a\".eventrelay.v1.ListSourcesResponse\"\x17\xe8\xf9\x18\x01\x82\xd3\xe4\x93\x02\r\x12\v/v1/sourcesB\xaa\x01\n" +
 	"\x11com.eventrelay.v1B\x12SourceServiceProtoP\x01Z,eventrelay/gen/go/eventrelay/v1;eventrelayv1\xa2\x02\x03EXX\xaa\x02\rEventrelay.V1\xca\x02\rEventrelay\\V1\xe2\x02\x19Eventrelay\\V1\\GPBMetadata\xea\x02\x0eEventrelay::V1b\x06proto3"
 
 var (
@@ -235,6 +235,7 @@ func file_eventrelay_v1_source_service_proto_init() {
 	if File_eventrelay_v1_source_service_proto != nil {
 		return
 	}
+	file_eventrelay_v1_authorization_proto_init()
 	file_eventrelay_v1_source_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
