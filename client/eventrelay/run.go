@@ -20,6 +20,7 @@ const (
 type commands struct {
 	Tail    tail    `cmd:"" help:"Print events, past and coming."`
 	Trigger trigger `cmd:"" help:"Post a signed sample notification to a source, as its provider would."`
+	Tokens  tokens  `cmd:"" help:"Make the tokens that callers of a server show."`
 }
 
 // output is where a command writes: results to out, everything else to diag.
