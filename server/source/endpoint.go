@@ -32,6 +32,8 @@ type Endpoint struct {
 	Provider eventrelayv1.Provider
 	// Paused asks that notifications be refused for the time being; the handshake is answered all the same.
 	Paused bool
+	// RequireClientCertificate asks that the sender of a notification also show the provider's client certificate. The handshake does without: its token proves who asks.
+	RequireClientCertificate bool
 
 	// The secrets live in closures, for nothing that goes through a value by reflection sees into one: fmt does that, past Format,
 	// where it meets an Endpoint in an unexported field. Both are nil or immutable.

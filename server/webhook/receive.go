@@ -70,9 +70,13 @@ func (h *handler) receive(w http.ResponseWriter, r *http.Request, e source.Endpo
 
 // refuseUnread refuses what can be known to be in vain before any of the body has come.
 func (h *handler) refuseUnread(r *http.Request, e source.Endpoint) *refusal {
-	switch {
-	case e.Paused:
+	if e.Paused {
 		return paused
+	}
+	if err := h.checkClient(r, e); err != nil {
+		return refuseClient(err)
+	}
+	switch {
 	case !isJSON(r.Header["Content-Type"]):
 		return notJSONByType
 	case !isIdentity(r.Header["Content-Encoding"]):
@@ -85,6 +89,20 @@ func (h *handler) refuseUnread(r *http.Request, e source.Endpoint) *refusal {
 		return refuseSignature(e, err)
 	}
 	return nil
+}
+
+// errNoClientCheck says that a source asks for what nothing here can check.
+var errNoClientCheck = errors.New("the source requires a client certificate, and the server has no way to check one: give it --client-ca-file or --client-cert-header")
+
+// checkClient returns nil if the source requires no client certificate or the request comes with one.
+func (h *handler) checkClient(r *http.Request, e source.Endpoint) error {
+	switch {
+	case !e.RequireClientCertificate:
+		return nil
+	case h.client == nil:
+		return errNoClientCheck
+	}
+	return h.client.Check(r)
 }
 
 // isJSON reports whether the one Content-Type is application/json or has the suffix +json. Parameters are of no account, not

@@ -66,6 +66,11 @@ func refuseRead(err error) *refusal {
 	return &no
 }
 
+// refuseClient refuses a sender that does not show the provider's client certificate.
+func refuseClient(err error) *refusal {
+	return &refusal{status: http.StatusForbidden, reason: "client_certificate", text: "client certificate missing or wrong: this source takes notifications only from who shows the provider's", err: err}
+}
+
 // refuseSignature answers alike whatever is wrong with a signature: the reason is for who runs the relay.
 func refuseSignature(e source.Endpoint, err error) *refusal {
 	reason := "signature_wrong"

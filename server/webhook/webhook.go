@@ -12,6 +12,7 @@
 //	405  the provider has no use for the method
 //	403  a handshake that does not show the mode, the source's token and a challenge, each once (GET)
 //	503  the source is paused (POST, as all that follows)
+//	403  no client certificate of the provider, where the source requires one
 //	415  the body is not declared as JSON, or is compressed
 //	413  the body is over the limit
 //	401  no signature that could be one
@@ -64,10 +65,18 @@ type Inbox interface {
 	Append(ctx context.Context, r journal.Record) (index uint64, err error)
 }
 
+// ClientCertificate tells whether a request comes with the provider's client certificate. Check must be safe for concurrent use.
+type ClientCertificate interface {
+	// Check returns nil if it does, else why not, for the log.
+	Check(r *http.Request) error
+}
+
 // Options are what New needs. Sources and Inbox are required.
 type Options struct {
 	Sources Sources
 	Inbox   Inbox
+	// ClientCertificate checks the senders of sources that require a client certificate. If nil, their notifications are refused.
+	ClientCertificate ClientCertificate
 	// MaxBody is the size of the largest body that is accepted, in bytes. If 0, 4 MiB.
 	MaxBody int64
 	// MaxBuffered bounds the memory of all bodies over 64 KiB that are in hand at one time, in bytes; beyond it large bodies
@@ -90,6 +99,7 @@ func New(o Options) http.Handler {
 	h := &handler{
 		sources: o.Sources,
 		inbox:   o.Inbox,
+		client:  o.ClientCertificate,
 		maxBody: o.MaxBody,
 		now:     o.Now,
 		metrics: newMetrics(o.Metrics),
@@ -116,6 +126,7 @@ func New(o Options) http.Handler {
 type handler struct {
 	sources Sources
 	inbox   Inbox
+	client  ClientCertificate
 	maxBody int64
 	large   *semaphore.Weighted // bytes of bodies over trustedSize
 	now     func() time.Time
