@@ -34,10 +34,33 @@ func New(ctx context.Context, conn *grpc.ClientConn) (http.Handler, error) {
 		}
 	}
 	top := http.NewServeMux()
-	top.Handle("/v1/", mux)
+	top.Handle("/v1/", challenged(http.MaxBytesHandler(mux, maxRequestBytes)))
 	top.Handle("GET /openapi.json", openAPI())
 	return top, nil
 }
+
+// maxRequestBytes bounds the body of a request, which is read before anybody asks who sends it. The RPCs take no more either.
+const maxRequestBytes = 1 << 20
+
+// challenged adds the challenge that every 401 must have. The gateway would put the text of the error in its place.
+func challenged(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { next.ServeHTTP(challenge{w}, r) })
+}
+
+type challenge struct{ http.ResponseWriter }
+
+func (c challenge) WriteHeader(code int) {
+	if code == http.StatusUnauthorized {
+		c.Header().Set("WWW-Authenticate", "Bearer")
+	}
+	c.ResponseWriter.WriteHeader(code)
+}
+
+// Flush sends what is written so far: streams are flushed part by part.
+func (c challenge) Flush() { _ = http.NewResponseController(c.ResponseWriter).Flush() }
+
+// Unwrap gives the writer itself.
+func (c challenge) Unwrap() http.ResponseWriter { return c.ResponseWriter }
 
 // marshaler writes the parts of a streamed body without anything between them, so that it arrives byte for byte.
 type marshaler struct{ *runtime.HTTPBodyMarshaler }
