@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -13,8 +14,15 @@ import (
 // config is everything that can be set. Every flag can also be set by the environment: `--webhook-addr` is EVENTRELAY_WEBHOOK_ADDR.
 type config struct {
 	WebhookAddr string `default:"127.0.0.1:8080" group:"Addresses" help:"Where providers post their webhooks. The only port that is meant for the public."`
-	HTTPAddr    string `name:"http-addr" default:"127.0.0.1:8081" group:"Addresses" help:"REST, OpenAPI, health and metrics. Loopback only."`
-	GRPCAddr    string `name:"grpc-addr" default:"127.0.0.1:9090" group:"Addresses" help:"gRPC, with reflection and health. Loopback only."`
+	HTTPAddr    string `name:"http-addr" default:"127.0.0.1:8081" group:"Addresses" help:"REST, OpenAPI, health and metrics. Loopback only, unless there are tokens."`
+	GRPCAddr    string `name:"grpc-addr" default:"127.0.0.1:9090" group:"Addresses" help:"gRPC, with reflection and health. Loopback only, unless there are tokens."`
+
+	TokensFile       string         `type:"path" placeholder:"FILE" group:"Callers" help:"YAML file of who may call the HTTP and gRPC ports: hashed bearer tokens with role reader or operator; 'eventrelay tokens new' makes them. Read again when it changes."`
+	TLSCert          string         `name:"tls-cert" type:"path" placeholder:"FILE" group:"Callers" help:"PEM file of the certificate chain for all three ports. Read again when it changes."`
+	TLSKey           string         `name:"tls-key" type:"path" placeholder:"FILE" group:"Callers" help:"PEM file of its key."`
+	ClientCAFile     string         `name:"client-ca-file" type:"path" placeholder:"FILE" group:"Callers" help:"PEM file of who issues Meta's client certificate, for sources that require one. Read again when it changes."`
+	ClientCertHeader string         `name:"client-cert-header" placeholder:"HEADER" group:"Callers" help:"Header by which a trusted proxy hands over the subject of the client certificate that it verified, such as X-Amzn-Mtls-Clientcert-Subject."`
+	TrustedProxies   []netip.Prefix `placeholder:"CIDR,..." group:"Callers" help:"Addresses of the proxies whose --client-cert-header is believed."`
 
 	Dev         bool   `group:"Sources" help:"For development: adds the sources dev and dev360 with known secrets; every port is loopback only."`
 	SourcesFile string `type:"path" placeholder:"FILE" group:"Sources" help:"YAML file of the sources to accept webhooks for."`
@@ -53,18 +61,43 @@ func (c *config) Validate() error {
 	if c.NATSReplicas < 1 || c.NATSReplicas > 5 {
 		return fmt.Errorf("--nats-replicas: %d is not between 1 and 5", c.NATSReplicas)
 	}
-	const open = "nothing authenticates callers there yet, so it must be a loopback address such as 127.0.0.1"
-	for _, check := range []struct{ flag, address, why string }{
-		{"--http-addr", c.HTTPAddr, open},
-		{"--grpc-addr", c.GRPCAddr, open},
-		{"--webhook-addr", c.WebhookAddr, "with --dev the secrets are known to everybody, so it must be a loopback address such as 127.0.0.1"},
+	return errors.Join(c.validateCallers(), c.validateAddresses())
+}
+
+// validateCallers refuses credentials that could not do what they are meant for.
+func (c *config) validateCallers() error {
+	switch {
+	case (c.TLSCert == "") != (c.TLSKey == ""):
+		return errors.New("--tls-cert, --tls-key: one is of no use without the other; give both or neither")
+	case c.ClientCAFile != "" && c.TLSCert == "":
+		return errors.New("--client-ca-file: client certificates are only shown where TLS ends; give --tls-cert and --tls-key, or --client-cert-header if a proxy ends it")
+	case (c.ClientCertHeader == "") != (len(c.TrustedProxies) == 0):
+		return errors.New("--client-cert-header, --trusted-proxies: anybody can send a header; give both, so that only the proxy's is believed, or neither")
+	}
+	return nil
+}
+
+// validateAddresses refuses to let in from outside who cannot be known.
+func (c *config) validateAddresses() error {
+	const unknown = "nothing tells callers apart there; give --tokens-file (and --tls-cert with --tls-key), or a loopback address such as 127.0.0.1"
+	const dev = "with --dev the secrets are known to everybody, so it must be a loopback address such as 127.0.0.1"
+	for _, port := range []struct {
+		flag, address string
+		open          bool
+	}{
+		{"--http-addr", c.HTTPAddr, c.TokensFile == ""},
+		{"--grpc-addr", c.GRPCAddr, c.TokensFile == ""},
+		{"--webhook-addr", c.WebhookAddr, false},
 	} {
-		host, _, err := net.SplitHostPort(check.address)
-		if err != nil {
-			return fmt.Errorf("%s: %q is not host:port: %w", check.flag, check.address, err)
-		}
-		if (check.flag != "--webhook-addr" || c.Dev) && !loopback(host) {
-			return fmt.Errorf("%s: %q is reachable from outside: %s", check.flag, check.address, check.why)
+		host, _, err := net.SplitHostPort(port.address)
+		switch {
+		case err != nil:
+			return fmt.Errorf("%s: %q is not host:port: %w", port.flag, port.address, err)
+		case loopback(host):
+		case port.open:
+			return fmt.Errorf("%s: %q is reachable from outside: %s", port.flag, port.address, unknown)
+		case c.Dev:
+			return fmt.Errorf("%s: %q is reachable from outside: %s", port.flag, port.address, dev)
 		}
 	}
 	return nil

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -18,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc/codes"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	reflectionv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
@@ -27,6 +29,7 @@ import (
 
 	eventrelayv1 "eventrelay/gen/go/eventrelay/v1"
 	whatsappv1 "eventrelay/gen/go/whatsapp/webhooks/v1"
+	"eventrelay/server/auth"
 )
 
 func TestASignedWebhookIsATypedEventOnTheStreamAndOverREST(t *testing.T) {
@@ -386,7 +389,7 @@ func TestReadinessSaysWhyWebhooksAreRefused(t *testing.T) {
 	if err := s.ready(); err == nil || !strings.Contains(err.Error(), "going down") {
 		t.Errorf("ready = %v", err)
 	}
-	handler := operations(http.NotFoundHandler(), nil, func() error { return errors.New("the journal is full") })
+	handler := operations(http.NotFoundHandler(), auth.NewGuard(nil, nil, slog.New(slog.DiscardHandler)), prometheus.NewRegistry(), func() error { return errors.New("the journal is full") })
 	w := httptest.NewRecorder()
 	handler.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/readyz", nil))
 	if w.Code != http.StatusServiceUnavailable || !strings.Contains(w.Body.String(), "the journal is full") {

@@ -8,15 +8,19 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"eventrelay/server/auth"
 	"eventrelay/server/eventlog"
 	"eventrelay/server/journal"
+	"eventrelay/server/rpc"
 )
 
-// operations is the management port: health, readiness and metrics beside the REST API.
-func operations(rest http.Handler, metrics *prometheus.Registry, ready func() error) http.Handler {
+// operations is the management port: health, readiness and metrics beside the REST API. Health and readiness are open, for probes have no tokens; the RPCs behind REST
+// decide for themselves; everything else is for those who may read.
+func operations(rest http.Handler, guard *auth.Guard, metrics *prometheus.Registry, ready func() error) http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("/", rest)
-	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
+	mux.Handle("/v1/", rest)
+	mux.Handle("/", rpc.Guarded(guard, auth.Reader, rest))
+	mux.Handle("GET /metrics", rpc.Guarded(guard, auth.Reader, promhttp.HandlerFor(metrics, promhttp.HandlerOpts{})))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if err := ready(); err != nil {

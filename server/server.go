@@ -49,6 +49,9 @@ type server struct {
 	logger  *slog.Logger
 	metrics *prometheus.Registry
 
+	// callers says who calls; the ports speak TLS by it.
+	callers callers
+
 	sources *source.Set
 	journal *journal.Journal
 	log     *eventlog.Log
@@ -77,6 +80,9 @@ func open(ctx context.Context, c config, logger *slog.Logger) (_ *server, err er
 	}()
 	s.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
+	if s.callers, err = openCallers(c, s.metrics, logger.With("room", "auth")); err != nil {
+		return nil, err
+	}
 	if s.sources, err = loadSources(c, logger); err != nil {
 		return nil, err
 	}
@@ -101,7 +107,7 @@ func open(ctx context.Context, c config, logger *slog.Logger) (_ *server, err er
 		Sources: rpc.NewSourceService(s.sources),
 		Schema:  rpc.NewSchemaService(s.drift, s.log),
 		Health:  s.health,
-	}, logger.With("room", "rpc")); err != nil {
+	}, s.callers.guard, logger.With("room", "rpc")); err != nil {
 		return nil, err
 	}
 	if err := s.openManagement(ctx); err != nil {
@@ -110,6 +116,7 @@ func open(ctx context.Context, c config, logger *slog.Logger) (_ *server, err er
 	s.webhook = &http.Server{
 		Handler: webhook.New(webhook.Options{
 			Sources: s.sources, Inbox: s.journal, MaxBody: int64(c.MaxBody), Metrics: s.metrics, Logger: logger.With("room", "webhook"),
+			ClientCertificate: s.callers.client,
 		}),
 		ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: bodyTimeout, WriteTimeout: answerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
 		ErrorLog: slog.NewLogLogger(logger.With("room", "webhook").Handler(), slog.LevelDebug),
@@ -152,7 +159,7 @@ func (s *server) openManagement(ctx context.Context) error {
 		return err
 	}
 	s.management = &http.Server{
-		Handler:           operations(rest, s.metrics, s.ready),
+		Handler:           guardLocal(s.config, operations(rest, s.callers.guard, s.metrics, s.ready)),
 		ReadHeaderTimeout: readHeaderTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
 		ErrorLog: slog.NewLogLogger(s.logger.With("room", "gateway").Handler(), slog.LevelDebug),
 	}
@@ -174,7 +181,7 @@ func (s *server) listen(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", l.flag, err)
 		}
-		*l.listener = listener
+		*l.listener = s.callers.secure(listener, l.flag)
 	}
 	return nil
 }
@@ -203,6 +210,7 @@ func (s *server) serve(ctx context.Context) error {
 	})
 	loops.Go(func() { s.hub.Run(following) })
 	loops.Go(func() { s.drift.Run(following) })
+	loops.Go(func() { s.callers.files.Run(following) })
 	ports.Go(func() { failed <- s.grpc.Serve(s.inner) })
 	ports.Go(func() { failed <- s.grpc.Serve(s.grpcListen) })
 	ports.Go(func() { failed <- s.management.Serve(s.managementListener) })

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/protoadapt"
 
 	eventrelayv1 "eventrelay/gen/go/eventrelay/v1"
+	"eventrelay/server/auth"
 	"eventrelay/server/eventlog"
 	"eventrelay/server/filter"
 	"eventrelay/server/hub"
@@ -54,6 +55,9 @@ var sentinels = []struct {
 	{errCursorMalformed, codes.InvalidArgument, eventrelayv1.ErrorReason_ERROR_REASON_CURSOR_MALFORMED},
 	{errCursorForeign, codes.InvalidArgument, eventrelayv1.ErrorReason_ERROR_REASON_CURSOR_FOREIGN},
 	{errPageTokenInvalid, codes.InvalidArgument, eventrelayv1.ErrorReason_ERROR_REASON_PAGE_TOKEN_INVALID},
+	{auth.ErrTokenMissing, codes.Unauthenticated, eventrelayv1.ErrorReason_ERROR_REASON_TOKEN_MISSING},
+	{auth.ErrTokenInvalid, codes.Unauthenticated, eventrelayv1.ErrorReason_ERROR_REASON_TOKEN_INVALID},
+	{auth.ErrTokenExpired, codes.Unauthenticated, eventrelayv1.ErrorReason_ERROR_REASON_TOKEN_EXPIRED},
 	{hub.ErrClosed, codes.Unavailable, eventrelayv1.ErrorReason_ERROR_REASON_SHUTTING_DOWN},
 	{eventlog.ErrUnavailable, codes.Unavailable, eventrelayv1.ErrorReason_ERROR_REASON_LOG_UNAVAILABLE},
 	{eventlog.ErrReplaced, codes.Unavailable, eventrelayv1.ErrorReason_ERROR_REASON_LOG_UNAVAILABLE},
@@ -67,6 +71,7 @@ func toStatus(err error) *status.Status {
 		expired  *expiredError
 		notFound *notFoundError
 		badExpr  *filter.InvalidError
+		role     *auth.RoleError
 	)
 	switch {
 	case errors.As(err, &invalid):
@@ -88,6 +93,8 @@ func toStatus(err error) *status.Status {
 		}
 		request := &errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{{Field: "filter", Description: badExpr.Message}}}
 		return newStatus(codes.InvalidArgument, err.Error(), eventrelayv1.ErrorReason_ERROR_REASON_FILTER_INVALID, metadata, request)
+	case errors.As(err, &role):
+		return newStatus(codes.PermissionDenied, err.Error(), eventrelayv1.ErrorReason_ERROR_REASON_ROLE_INSUFFICIENT, map[string]string{"required_role": role.RequiredName()})
 	case errors.Is(err, context.Canceled):
 		return status.New(codes.Canceled, "the caller went away")
 	case errors.Is(err, context.DeadlineExceeded):

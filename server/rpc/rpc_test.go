@@ -29,6 +29,7 @@ import (
 
 	eventrelayv1 "eventrelay/gen/go/eventrelay/v1"
 	whatsappv1 "eventrelay/gen/go/whatsapp/webhooks/v1"
+	"eventrelay/server/auth"
 	"eventrelay/server/drift"
 	"eventrelay/server/eventlog"
 	"eventrelay/server/hub"
@@ -79,7 +80,7 @@ func newSilentRelay(t *testing.T, options eventlog.Options) *relay {
 		Sources: NewSourceService(fakeSources{}),
 		Schema:  NewSchemaService(counted, log),
 		Health:  health.NewServer(),
-	}, quiet)
+	}, auth.NewGuard(nil, nil, quiet), quiet)
 	if err != nil {
 		t.Fatal(err)
 	}

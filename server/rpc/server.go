@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	eventrelayv1 "eventrelay/gen/go/eventrelay/v1"
+	"eventrelay/server/auth"
 )
 
 // maxRequestBytes bounds a request; none has a reason to be larger.
@@ -31,8 +32,9 @@ type Services struct {
 	Health *health.Server
 }
 
-// NewServer returns a gRPC server with the services, health and reflection. Every request is validated against the rules of its proto before a handler sees it.
-func NewServer(services Services, logger *slog.Logger) (*grpc.Server, error) {
+// NewServer returns a gRPC server with the services, health and reflection. The guard decides over every call, and every request is validated against the rules of its
+// proto before a handler sees it.
+func NewServer(services Services, guard *auth.Guard, logger *slog.Logger) (*grpc.Server, error) {
 	validator, err := protovalidate.New()
 	if err != nil {
 		return nil, fmt.Errorf("build request validator: %w", err)
@@ -42,8 +44,8 @@ func NewServer(services Services, logger *slog.Logger) (*grpc.Server, error) {
 		return fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 	})
 	server := grpc.NewServer(
-		grpc.ChainUnaryInterceptor(errs.unary, recovery.UnaryServerInterceptor(recovered), valid.unary),
-		grpc.ChainStreamInterceptor(errs.stream, recovery.StreamServerInterceptor(recovered), valid.stream),
+		grpc.ChainUnaryInterceptor(errs.unary, recovery.UnaryServerInterceptor(recovered), guard.Unary, valid.unary),
+		grpc.ChainStreamInterceptor(errs.stream, recovery.StreamServerInterceptor(recovered), guard.Stream, valid.stream),
 		grpc.MaxRecvMsgSize(maxRequestBytes),
 		// Streams are silent for long; clients that ping to notice a dead connection are not punished for it.
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPingInterval, PermitWithoutStream: true}),
@@ -54,6 +56,9 @@ func NewServer(services Services, logger *slog.Logger) (*grpc.Server, error) {
 	eventrelayv1.RegisterSchemaServiceServer(server, services.Schema)
 	healthv1.RegisterHealthServer(server, services.Health)
 	reflection.Register(server)
+	if err := guard.Cover(server.GetServiceInfo()); err != nil {
+		return nil, err
+	}
 	return server, nil
 }
 

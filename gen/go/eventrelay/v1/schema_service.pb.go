@@ -165,7 +165,7 @@ var File_eventrelay_v1_schema_service_proto protoreflect.FileDescriptor
 
 const file_eventrelay_v1_schema_service_proto_rawDesc = "" +
 	"\n" +
-	"\"eventrelay/v1/schema_service.proto\x12\reventrelay.v1\x1a\x1bbuf/validate/validate.proto\x1a\x19eventrelay/v1/drift.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9c\x01\n" +
+	"\"eventrelay/v1/schema_service.proto\x12\reventrelay.v1\x1a\x1bbuf/validate/validate.proto\x1a!eventrelay/v1/authorization.proto\x1a\x19eventrelay/v1/drift.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9c\x01\n" +
 	"\x10ListDriftRequest\x12$\n" +
 	"\tpage_size\x18\x01 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\bpageSize\x12'\n" +
 	"\n" +
@@ -176,9 +176,9 @@ const file_eventrelay_v1_schema_service_proto_rawDesc = "" +
 	"\x05drift\x18\x01 \x03(\v2\x14.eventrelay.v1.DriftR\x05drift\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x16\n" +
 	"\x06cursor\x18\x03 \x01(\tR\x06cursor\x12\x1c\n" +
-	"\tforgotten\x18\x04 \x01(\x04R\tforgotten2r\n" +
-	"\rSchemaService\x12a\n" +
-	"\tListDrift\x12\x1f.eventrelay.v1.ListDriftRequest\x1a .eventrelay.v1.ListDriftResponse\"\x11\x82\xd3\xe4\x93\x02\v\x12\t/v1/driftB\xaa\x01\n" +
+	"\tforgotten\x18\x04 \x01(\x04R\tforgotten2v\n" +
+	"\rSchemaService\x12e\n" +
+	"\tListDrift\x12\x1f.eventrelay.v1.ListDriftRequest\x1a .eventrelay.v1.ListDriftResponse\"\x15\xe8\xf9\x18\x01\x82\xd3\xe4\x93\x02\v\x12\t/v1/driftB\xaa\x01\n" +
 	"\x11com.eventrelay.v1B\x12SchemaServiceProtoP\x01Z,eventrelay/gen/go/eventrelay/v1;eventrelayv1\xa2\x02\x03EXX\xaa\x02\rEventrelay.V1\xca\x02\rEventrelay\\V1\xe2\x02\x19Eventrelay\\V1\\GPBMetadata\xea\x02\x0eEventrelay::V1b\x06proto3"
 
 var (
@@ -217,6 +217,7 @@ func file_eventrelay_v1_schema_service_proto_init() {
 	if File_eventrelay_v1_schema_service_proto != nil {
 		return
 	}
+	file_eventrelay_v1_authorization_proto_init()
 	file_eventrelay_v1_drift_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
