@@ -22,6 +22,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -48,6 +49,25 @@ type guarded struct {
 	// webhooks, http and grpc are the addresses to reach it by.
 	webhooks, http, grpc string
 	tokens               string // the path of the tokens file
+	log                  *record
+}
+
+// record is a log that is read when everything that writes to it has ended.
+type record struct {
+	mu  sync.Mutex // guards out
+	out bytes.Buffer
+}
+
+func (r *record) Write(p []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.out.Write(p)
+}
+
+func (r *record) String() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.out.String()
 }
 
 // writeTokens writes the tokens file.
@@ -102,7 +122,7 @@ func certificate(t *testing.T, dir, name string) (certPath, keyPath string, root
 func serveGuarded(t *testing.T, more ...string) *guarded {
 	t.Helper()
 	dir := t.TempDir()
-	g := &guarded{tokens: filepath.Join(dir, "tokens.yaml")}
+	g := &guarded{tokens: filepath.Join(dir, "tokens.yaml"), log: &record{}}
 	writeTokens(t, g.tokens, map[string]string{readerToken: "reader", operatorToken: "operator"})
 	certPath, keyPath, roots := certificate(t, dir, "relay")
 	g.roots = roots
@@ -114,7 +134,7 @@ func serveGuarded(t *testing.T, more ...string) *guarded {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	if g.server, err = open(ctx, c, slog.New(slog.DiscardHandler)); err != nil {
+	if g.server, err = open(ctx, c, slog.New(slog.NewTextHandler(g.log, &slog.HandlerOptions{Level: slog.LevelDebug}))); err != nil {
 		t.Fatal(err)
 	}
 	done := make(chan error, 1)
@@ -289,6 +309,8 @@ func TestOnlyTheWebhookPortAsksForAClientCertificateAndProvesItPerRequest(t *tes
 }
 
 func TestPortsThatCannotTellCallersApartAreRefusedNamingTheFlags(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second) // one that is not refused serves until then
+	defer cancel()
 	for _, c := range []struct {
 		flags []string
 		want  []string
@@ -305,7 +327,7 @@ func TestPortsThatCannotTellCallersApartAreRefusedNamingTheFlags(t *testing.T) {
 		{[]string{"--client-cert-header", "X-Subject", "--trusted-proxies", "10.0.0.1"}, []string{"--trusted-proxies"}},
 	} {
 		var stderr bytes.Buffer
-		code := start(t.Context(), append(c.flags, "--data-dir", t.TempDir()), io.Discard, &stderr)
+		code := start(ctx, append(c.flags, "--data-dir", t.TempDir()), io.Discard, &stderr)
 		if code != exitUsage {
 			t.Errorf("%v: code %d: %s", c.flags, code, stderr.String())
 		}
@@ -325,7 +347,7 @@ func TestPortsThatCannotTellCallersApartAreRefusedNamingTheFlags(t *testing.T) {
 		"--client-ca-file": {"--client-ca-file", other, "--tls-cert", one, "--tls-key", filepath.Join(dir, "one.key")},
 	} {
 		var stderr bytes.Buffer
-		if code := start(t.Context(), append(flags, "--data-dir", filepath.Join(dir, "data")), io.Discard, &stderr); code != exitFailure || !strings.Contains(stderr.String(), flag) {
+		if code := start(ctx, append(flags, "--data-dir", filepath.Join(dir, "data")), io.Discard, &stderr); code != exitFailure || !strings.Contains(stderr.String(), flag) {
 			t.Errorf("%v: code %d: %s", flags, code, stderr.String())
 		}
 	}

@@ -126,6 +126,7 @@ func TestAFileThatIsBeingWrittenIsNotReadHalf(t *testing.T) {
 		for i := len("tokens:\n") + len(entry("billing", "reader", readerToken)); i < len(whole); i += 40 {
 			put(t, w.path, whole[:i])
 			time.Sleep(lookInterval)
+			synctest.Wait()
 			if err := w.shows(Operator, operatorToken); err != nil {
 				t.Fatalf("after %d bytes: %v", i, err)
 			}
