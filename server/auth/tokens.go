@@ -2,7 +2,6 @@ package auth
 
 import (
 	"crypto/sha256"
-	"fmt"
 	"log/slog"
 	"os"
 	"strings"
@@ -79,7 +78,7 @@ func digestOf(authorization []string) (digest, error) {
 	case len(authorization) > 1, len(shown) > maxToken:
 		return digest{}, ErrTokenInvalid
 	case !found, !strings.EqualFold(scheme, "Bearer"), shown == "":
-		return digest{}, fmt.Errorf("the header `authorization` is not `Bearer` and a token: %w", ErrTokenMissing)
+		return digest{}, ErrTokenMissing
 	}
 	return sha256.Sum256([]byte(shown)), nil
 }
