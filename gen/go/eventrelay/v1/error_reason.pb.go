@@ -91,6 +91,18 @@ const (
 	//
 	//	{"reason": "ROLE_INSUFFICIENT", "domain": "eventrelay", "metadata": {"required_role": "operator"}}
 	ErrorReason_ERROR_REASON_ROLE_INSUFFICIENT ErrorReason = 33
+	// ALREADY_EXISTS: there is a source of that name.
+	//
+	//	{"reason": "SOURCE_EXISTS", "domain": "eventrelay", "metadata": {"source": "sources/shop"}}
+	ErrorReason_ERROR_REASON_SOURCE_EXISTS ErrorReason = 13
+	// FAILED_PRECONDITION: the source is defined in a file of the server, so it is changed there.
+	//
+	//	{"reason": "SOURCE_READ_ONLY", "domain": "eventrelay", "metadata": {"source": "sources/shop"}}
+	ErrorReason_ERROR_REASON_SOURCE_READ_ONLY ErrorReason = 14
+	// ABORTED: the resource has changed since the etag was given out: read it again.
+	//
+	//	{"reason": "ETAG_STALE", "domain": "eventrelay", "metadata": {"etag": "..."}}
+	ErrorReason_ERROR_REASON_ETAG_STALE ErrorReason = 15
 )
 
 // Enum value maps for ErrorReason.
@@ -113,6 +125,9 @@ var (
 		31: "ERROR_REASON_TOKEN_INVALID",
 		32: "ERROR_REASON_TOKEN_EXPIRED",
 		33: "ERROR_REASON_ROLE_INSUFFICIENT",
+		13: "ERROR_REASON_SOURCE_EXISTS",
+		14: "ERROR_REASON_SOURCE_READ_ONLY",
+		15: "ERROR_REASON_ETAG_STALE",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":            0,
@@ -132,6 +147,9 @@ var (
 		"ERROR_REASON_TOKEN_INVALID":          31,
 		"ERROR_REASON_TOKEN_EXPIRED":          32,
 		"ERROR_REASON_ROLE_INSUFFICIENT":      33,
+		"ERROR_REASON_SOURCE_EXISTS":          13,
+		"ERROR_REASON_SOURCE_READ_ONLY":       14,
+		"ERROR_REASON_ETAG_STALE":             15,
 	}
 )
 
@@ -166,7 +184,7 @@ var File_eventrelay_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_eventrelay_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	" eventrelay/v1/error_reason.proto\x12\reventrelay.v1*\xc9\x04\n" +
+	" eventrelay/v1/error_reason.proto\x12\reventrelay.v1*\xa9\x05\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12 \n" +
 	"\x1cERROR_REASON_INVALID_REQUEST\x10\x01\x12\x1f\n" +
@@ -185,7 +203,10 @@ const file_eventrelay_v1_error_reason_proto_rawDesc = "" +
 	"\x1aERROR_REASON_TOKEN_MISSING\x10\x1e\x12\x1e\n" +
 	"\x1aERROR_REASON_TOKEN_INVALID\x10\x1f\x12\x1e\n" +
 	"\x1aERROR_REASON_TOKEN_EXPIRED\x10 \x12\"\n" +
-	"\x1eERROR_REASON_ROLE_INSUFFICIENT\x10!B\xa8\x01\n" +
+	"\x1eERROR_REASON_ROLE_INSUFFICIENT\x10!\x12\x1e\n" +
+	"\x1aERROR_REASON_SOURCE_EXISTS\x10\r\x12!\n" +
+	"\x1dERROR_REASON_SOURCE_READ_ONLY\x10\x0e\x12\x1b\n" +
+	"\x17ERROR_REASON_ETAG_STALE\x10\x0fB\xa8\x01\n" +
 	"\x11com.eventrelay.v1B\x10ErrorReasonProtoP\x01Z,eventrelay/gen/go/eventrelay/v1;eventrelayv1\xa2\x02\x03EXX\xaa\x02\rEventrelay.V1\xca\x02\rEventrelay\\V1\xe2\x02\x19Eventrelay\\V1\\GPBMetadata\xea\x02\x0eEventrelay::V1b\x06proto3"
 
 var (

@@ -10,6 +10,7 @@ import (
 	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -21,6 +22,59 @@ const (
 	// Verify that runtime/protoimpl is sufficiently up-to-date.
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
+
+// Where a source is defined.
+type SourceOrigin int32
+
+const (
+	// Not an origin.
+	SourceOrigin_SOURCE_ORIGIN_UNSPECIFIED SourceOrigin = 0
+	// Created by a call and kept in the log; calls change it.
+	SourceOrigin_SOURCE_ORIGIN_API SourceOrigin = 1
+	// Defined in the sources file of the server, or by its development mode: calls do not change it.
+	SourceOrigin_SOURCE_ORIGIN_FILE SourceOrigin = 2
+)
+
+// Enum value maps for SourceOrigin.
+var (
+	SourceOrigin_name = map[int32]string{
+		0: "SOURCE_ORIGIN_UNSPECIFIED",
+		1: "SOURCE_ORIGIN_API",
+		2: "SOURCE_ORIGIN_FILE",
+	}
+	SourceOrigin_value = map[string]int32{
+		"SOURCE_ORIGIN_UNSPECIFIED": 0,
+		"SOURCE_ORIGIN_API":         1,
+		"SOURCE_ORIGIN_FILE":        2,
+	}
+)
+
+func (x SourceOrigin) Enum() *SourceOrigin {
+	p := new(SourceOrigin)
+	*p = x
+	return p
+}
+
+func (x SourceOrigin) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (SourceOrigin) Descriptor() protoreflect.EnumDescriptor {
+	return file_eventrelay_v1_source_proto_enumTypes[0].Descriptor()
+}
+
+func (SourceOrigin) Type() protoreflect.EnumType {
+	return &file_eventrelay_v1_source_proto_enumTypes[0]
+}
+
+func (x SourceOrigin) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use SourceOrigin.Descriptor instead.
+func (SourceOrigin) EnumDescriptor() ([]byte, []int) {
+	return file_eventrelay_v1_source_proto_rawDescGZIP(), []int{0}
+}
 
 // A configured endpoint that a provider posts its notifications to, with what is needed to check who posts.
 //
@@ -44,7 +98,35 @@ type Source struct {
 	// Meta: the token that the provider's handshake must show. Input only.
 	VerifyToken string `protobuf:"bytes,8,opt,name=verify_token,json=verifyToken,proto3" json:"verify_token,omitempty"`
 	// The path to register with the provider, below the public address of the webhook port: `/webhooks/{id}`. Output only.
-	WebhookPath   string `protobuf:"bytes,9,opt,name=webhook_path,json=webhookPath,proto3" json:"webhook_path,omitempty"`
+	WebhookPath string `protobuf:"bytes,9,opt,name=webhook_path,json=webhookPath,proto3" json:"webhook_path,omitempty"`
+	// Meta: the system user's or page's access token that calls about WABAs, phone numbers, pages and accounts are made with. Input only.
+	AccessToken string `protobuf:"bytes,10,opt,name=access_token,json=accessToken,proto3" json:"access_token,omitempty"`
+	// Meta: whether a sender must also show Meta's client certificate (mutual TLS). Refused where the server could not check one.
+	RequireClientCertificate bool `protobuf:"varint,11,opt,name=require_client_certificate,json=requireClientCertificate,proto3" json:"require_client_certificate,omitempty"`
+	// 360dialog partner: the partner's id, for calls of the partner hub.
+	PartnerId string `protobuf:"bytes,12,opt,name=partner_id,json=partnerId,proto3" json:"partner_id,omitempty"`
+	// 360dialog partner: the partner's API key. Input only.
+	PartnerApiKey string `protobuf:"bytes,13,opt,name=partner_api_key,json=partnerApiKey,proto3" json:"partner_api_key,omitempty"`
+	// 360dialog channel: headers that every notification must carry, by name, in exactly these values: what was given to 360dialog with the
+	// webhook's URL, for example `Authorization` with Basic credentials. Input only.
+	Headers map[string]string `protobuf:"bytes,14,rep,name=headers,proto3" json:"headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// 360dialog channel: the number's API key (`D360-API-KEY`), for calls about its webhook. Input only.
+	ChannelApiKey string `protobuf:"bytes,15,opt,name=channel_api_key,json=channelApiKey,proto3" json:"channel_api_key,omitempty"`
+	// What the provider should have subscribed for this source. `Connect` sets it up and `CheckSubscriptions` compares it with what there is.
+	Subscriptions *SourceSubscriptions `protobuf:"bytes,16,opt,name=subscriptions,proto3" json:"subscriptions,omitempty"`
+	// What the source is at the moment, as a word that changes with every change of it. Sent back with an update or a deletion it
+	// refuses the call where somebody else was faster. Output only, but for that.
+	Etag string `protobuf:"bytes,17,opt,name=etag,proto3" json:"etag,omitempty"`
+	// Where the source comes from, and so whether it can be changed by calls. Output only.
+	Origin SourceOrigin `protobuf:"varint,18,opt,name=origin,proto3,enum=eventrelay.v1.SourceOrigin" json:"origin,omitempty"`
+	// When the source was created; unset for one of a file. Output only.
+	CreateTime *timestamppb.Timestamp `protobuf:"bytes,19,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	// When the source was changed last; unset for one of a file. Output only.
+	UpdateTime *timestamppb.Timestamp `protobuf:"bytes,20,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
+	// Which credentials are set and when each was last used, in the order in which they are set. Output only.
+	SecretUses []*SecretUse `protobuf:"bytes,21,rep,name=secret_uses,json=secretUses,proto3" json:"secret_uses,omitempty"`
+	// What has come in for the source. Output only.
+	Stats         *SourceStats `protobuf:"bytes,22,opt,name=stats,proto3" json:"stats,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -142,11 +224,431 @@ func (x *Source) GetWebhookPath() string {
 	return ""
 }
 
+func (x *Source) GetAccessToken() string {
+	if x != nil {
+		return x.AccessToken
+	}
+	return ""
+}
+
+func (x *Source) GetRequireClientCertificate() bool {
+	if x != nil {
+		return x.RequireClientCertificate
+	}
+	return false
+}
+
+func (x *Source) GetPartnerId() string {
+	if x != nil {
+		return x.PartnerId
+	}
+	return ""
+}
+
+func (x *Source) GetPartnerApiKey() string {
+	if x != nil {
+		return x.PartnerApiKey
+	}
+	return ""
+}
+
+func (x *Source) GetHeaders() map[string]string {
+	if x != nil {
+		return x.Headers
+	}
+	return nil
+}
+
+func (x *Source) GetChannelApiKey() string {
+	if x != nil {
+		return x.ChannelApiKey
+	}
+	return ""
+}
+
+func (x *Source) GetSubscriptions() *SourceSubscriptions {
+	if x != nil {
+		return x.Subscriptions
+	}
+	return nil
+}
+
+func (x *Source) GetEtag() string {
+	if x != nil {
+		return x.Etag
+	}
+	return ""
+}
+
+func (x *Source) GetOrigin() SourceOrigin {
+	if x != nil {
+		return x.Origin
+	}
+	return SourceOrigin_SOURCE_ORIGIN_UNSPECIFIED
+}
+
+func (x *Source) GetCreateTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreateTime
+	}
+	return nil
+}
+
+func (x *Source) GetUpdateTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.UpdateTime
+	}
+	return nil
+}
+
+func (x *Source) GetSecretUses() []*SecretUse {
+	if x != nil {
+		return x.SecretUses
+	}
+	return nil
+}
+
+func (x *Source) GetStats() *SourceStats {
+	if x != nil {
+		return x.Stats
+	}
+	return nil
+}
+
+// What a provider should have subscribed for a source: the wish, kept with the source.
+type SourceSubscriptions struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The public address of the relay's webhook port, `https://hooks.example.com`; the callback is this with the source's `webhook_path`.
+	PublicBaseUrl string `protobuf:"bytes,1,opt,name=public_base_url,json=publicBaseUrl,proto3" json:"public_base_url,omitempty"`
+	// Meta: the objects that the app is subscribed to.
+	Objects []*ObjectSubscription `protobuf:"bytes,2,rep,name=objects,proto3" json:"objects,omitempty"`
+	// Meta: the WhatsApp business accounts that the app is subscribed to.
+	WhatsappBusinessAccounts []*WhatsAppBusinessAccountSubscription `protobuf:"bytes,3,rep,name=whatsapp_business_accounts,json=whatsappBusinessAccounts,proto3" json:"whatsapp_business_accounts,omitempty"`
+	unknownFields            protoimpl.UnknownFields
+	sizeCache                protoimpl.SizeCache
+}
+
+func (x *SourceSubscriptions) Reset() {
+	*x = SourceSubscriptions{}
+	mi := &file_eventrelay_v1_source_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SourceSubscriptions) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SourceSubscriptions) ProtoMessage() {}
+
+func (x *SourceSubscriptions) ProtoReflect() protoreflect.Message {
+	mi := &file_eventrelay_v1_source_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SourceSubscriptions.ProtoReflect.Descriptor instead.
+func (*SourceSubscriptions) Descriptor() ([]byte, []int) {
+	return file_eventrelay_v1_source_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *SourceSubscriptions) GetPublicBaseUrl() string {
+	if x != nil {
+		return x.PublicBaseUrl
+	}
+	return ""
+}
+
+func (x *SourceSubscriptions) GetObjects() []*ObjectSubscription {
+	if x != nil {
+		return x.Objects
+	}
+	return nil
+}
+
+func (x *SourceSubscriptions) GetWhatsappBusinessAccounts() []*WhatsAppBusinessAccountSubscription {
+	if x != nil {
+		return x.WhatsappBusinessAccounts
+	}
+	return nil
+}
+
+// An object of the Graph API and the fields of it that an app is told about.
+type ObjectSubscription struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The object, for example `whatsapp_business_account`, `page`, `instagram`, `user`, `permissions` or `application`.
+	Object string `protobuf:"bytes,1,opt,name=object,proto3" json:"object,omitempty"`
+	// The fields, for example `messages`.
+	Fields []string `protobuf:"bytes,2,rep,name=fields,proto3" json:"fields,omitempty"`
+	// Whether notifications hold the new values, not the names of what changed only. If unset, yes.
+	IncludeValues *bool `protobuf:"varint,3,opt,name=include_values,json=includeValues,proto3,oneof" json:"include_values,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ObjectSubscription) Reset() {
+	*x = ObjectSubscription{}
+	mi := &file_eventrelay_v1_source_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ObjectSubscription) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ObjectSubscription) ProtoMessage() {}
+
+func (x *ObjectSubscription) ProtoReflect() protoreflect.Message {
+	mi := &file_eventrelay_v1_source_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ObjectSubscription.ProtoReflect.Descriptor instead.
+func (*ObjectSubscription) Descriptor() ([]byte, []int) {
+	return file_eventrelay_v1_source_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ObjectSubscription) GetObject() string {
+	if x != nil {
+		return x.Object
+	}
+	return ""
+}
+
+func (x *ObjectSubscription) GetFields() []string {
+	if x != nil {
+		return x.Fields
+	}
+	return nil
+}
+
+func (x *ObjectSubscription) GetIncludeValues() bool {
+	if x != nil && x.IncludeValues != nil {
+		return *x.IncludeValues
+	}
+	return false
+}
+
+// A WhatsApp business account (WABA) that an app is subscribed to.
+type WhatsAppBusinessAccountSubscription struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The account's id, digits.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// The callback that this account's messages go to instead of the app's own. If empty, none is wanted.
+	OverrideCallbackUri string `protobuf:"bytes,2,opt,name=override_callback_uri,json=overrideCallbackUri,proto3" json:"override_callback_uri,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
+}
+
+func (x *WhatsAppBusinessAccountSubscription) Reset() {
+	*x = WhatsAppBusinessAccountSubscription{}
+	mi := &file_eventrelay_v1_source_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WhatsAppBusinessAccountSubscription) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WhatsAppBusinessAccountSubscription) ProtoMessage() {}
+
+func (x *WhatsAppBusinessAccountSubscription) ProtoReflect() protoreflect.Message {
+	mi := &file_eventrelay_v1_source_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WhatsAppBusinessAccountSubscription.ProtoReflect.Descriptor instead.
+func (*WhatsAppBusinessAccountSubscription) Descriptor() ([]byte, []int) {
+	return file_eventrelay_v1_source_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *WhatsAppBusinessAccountSubscription) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *WhatsAppBusinessAccountSubscription) GetOverrideCallbackUri() string {
+	if x != nil {
+		return x.OverrideCallbackUri
+	}
+	return ""
+}
+
+// A credential of a source, without its value, and its use.
+type SecretUse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The field that holds it, for example `app_secrets[0]`, `verify_token` or `headers["Authorization"]`.
+	Field string `protobuf:"bytes,1,opt,name=field,proto3" json:"field,omitempty"`
+	// When a notification or handshake was last accepted by it, or a call to the provider made with it, by this server since its start; unset if never.
+	LastUsedTime  *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=last_used_time,json=lastUsedTime,proto3" json:"last_used_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SecretUse) Reset() {
+	*x = SecretUse{}
+	mi := &file_eventrelay_v1_source_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SecretUse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SecretUse) ProtoMessage() {}
+
+func (x *SecretUse) ProtoReflect() protoreflect.Message {
+	mi := &file_eventrelay_v1_source_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SecretUse.ProtoReflect.Descriptor instead.
+func (*SecretUse) Descriptor() ([]byte, []int) {
+	return file_eventrelay_v1_source_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *SecretUse) GetField() string {
+	if x != nil {
+		return x.Field
+	}
+	return ""
+}
+
+func (x *SecretUse) GetLastUsedTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastUsedTime
+	}
+	return nil
+}
+
+// What has come in for a source, as one server counts it.
+type SourceStats struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// From when on the counters count: the start of the server that answers.
+	SinceTime *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=since_time,json=sinceTime,proto3" json:"since_time,omitempty"`
+	// Notifications that were accepted: each was answered 200 and is durable.
+	AcceptedNotifications uint64 `protobuf:"varint,2,opt,name=accepted_notifications,json=acceptedNotifications,proto3" json:"accepted_notifications,omitempty"`
+	// Events made of them that were not known yet.
+	Events uint64 `protobuf:"varint,3,opt,name=events,proto3" json:"events,omitempty"`
+	// Events made of them that were known already, and so were not stored again.
+	DuplicateEvents uint64 `protobuf:"varint,4,opt,name=duplicate_events,json=duplicateEvents,proto3" json:"duplicate_events,omitempty"`
+	// Notifications that were refused, by reason: the words of the metric `eventrelay_webhook_refused_total`.
+	RefusedNotifications map[string]uint64 `protobuf:"bytes,5,rep,name=refused_notifications,json=refusedNotifications,proto3" json:"refused_notifications,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	// When the last notification was accepted; unset if none was.
+	LastNotificationTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=last_notification_time,json=lastNotificationTime,proto3" json:"last_notification_time,omitempty"`
+	unknownFields        protoimpl.UnknownFields
+	sizeCache            protoimpl.SizeCache
+}
+
+func (x *SourceStats) Reset() {
+	*x = SourceStats{}
+	mi := &file_eventrelay_v1_source_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SourceStats) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SourceStats) ProtoMessage() {}
+
+func (x *SourceStats) ProtoReflect() protoreflect.Message {
+	mi := &file_eventrelay_v1_source_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SourceStats.ProtoReflect.Descriptor instead.
+func (*SourceStats) Descriptor() ([]byte, []int) {
+	return file_eventrelay_v1_source_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *SourceStats) GetSinceTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.SinceTime
+	}
+	return nil
+}
+
+func (x *SourceStats) GetAcceptedNotifications() uint64 {
+	if x != nil {
+		return x.AcceptedNotifications
+	}
+	return 0
+}
+
+func (x *SourceStats) GetEvents() uint64 {
+	if x != nil {
+		return x.Events
+	}
+	return 0
+}
+
+func (x *SourceStats) GetDuplicateEvents() uint64 {
+	if x != nil {
+		return x.DuplicateEvents
+	}
+	return 0
+}
+
+func (x *SourceStats) GetRefusedNotifications() map[string]uint64 {
+	if x != nil {
+		return x.RefusedNotifications
+	}
+	return nil
+}
+
+func (x *SourceStats) GetLastNotificationTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastNotificationTime
+	}
+	return nil
+}
+
 var File_eventrelay_v1_source_proto protoreflect.FileDescriptor
 
 const file_eventrelay_v1_source_proto_rawDesc = "" +
 	"\n" +
-	"\x1aeventrelay/v1/source.proto\x12\reventrelay.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1ceventrelay/v1/provider.proto\"\xe0\b\n" +
+	"\x1aeventrelay/v1/source.proto\x12\reventrelay.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1ceventrelay/v1/provider.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc0\x0f\n" +
 	"\x06Source\x12G\n" +
 	"\x04name\x18\x01 \x01(\tB3\xbaH0r.2,^sources/[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$R\x04name\x12?\n" +
 	"\bprovider\x18\x02 \x01(\x0e2\x17.eventrelay.v1.ProviderB\n" +
@@ -158,13 +660,64 @@ const file_eventrelay_v1_source_proto_rawDesc = "" +
 	"\vapp_secrets\x18\a \x03(\tB\x14\xbaH\x0e\x92\x01\v\x10\x02\"\ar\x05\x10\b\x18\x80\x04\x80\x01\x01R\n" +
 	"appSecrets\x12.\n" +
 	"\fverify_token\x18\b \x01(\tB\v\xbaH\x05r\x03\x18\x80\x04\x80\x01\x01R\vverifyToken\x12!\n" +
-	"\fwebhook_path\x18\t \x01(\tR\vwebhookPath\x1a9\n" +
+	"\fwebhook_path\x18\t \x01(\tR\vwebhookPath\x12.\n" +
+	"\faccess_token\x18\n" +
+	" \x01(\tB\v\xbaH\x05r\x03\x18\x80\x10\x80\x01\x01R\vaccessToken\x12<\n" +
+	"\x1arequire_client_certificate\x18\v \x01(\bR\x18requireClientCertificate\x12&\n" +
+	"\n" +
+	"partner_id\x18\f \x01(\tB\a\xbaH\x04r\x02\x18@R\tpartnerId\x123\n" +
+	"\x0fpartner_api_key\x18\r \x01(\tB\v\xbaH\x05r\x03\x18\x80\x04\x80\x01\x01R\rpartnerApiKey\x12l\n" +
+	"\aheaders\x18\x0e \x03(\v2\".eventrelay.v1.Source.HeadersEntryB.\xbaH(\x9a\x01%\x10\x10\"\x18r\x16\x10\x01\x18\x80\x012\x0f^[A-Za-z0-9-]+$*\ar\x05\x10\b\x18\x80\b\x80\x01\x01R\aheaders\x123\n" +
+	"\x0fchannel_api_key\x18\x0f \x01(\tB\v\xbaH\x05r\x03\x18\x80\x04\x80\x01\x01R\rchannelApiKey\x12H\n" +
+	"\rsubscriptions\x18\x10 \x01(\v2\".eventrelay.v1.SourceSubscriptionsR\rsubscriptions\x12\x1c\n" +
+	"\x04etag\x18\x11 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x04etag\x123\n" +
+	"\x06origin\x18\x12 \x01(\x0e2\x1b.eventrelay.v1.SourceOriginR\x06origin\x12;\n" +
+	"\vcreate_time\x18\x13 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"createTime\x12;\n" +
+	"\vupdate_time\x18\x14 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"updateTime\x129\n" +
+	"\vsecret_uses\x18\x15 \x03(\v2\x18.eventrelay.v1.SecretUseR\n" +
+	"secretUses\x120\n" +
+	"\x05stats\x18\x16 \x01(\v2\x1a.eventrelay.v1.SourceStatsR\x05stats\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01:\xcd\x04\xbaH\xc9\x04\x1a\xe1\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a:\n" +
+	"\fHeadersEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01:\xff\x04\xbaH\xfb\x04\x1a\xe1\x01\n" +
 	"#source.signed_provider_needs_secret\x12\x7fapp_secrets: a source of PROVIDER_META or PROVIDER_DIALOG360_PARTNER needs at least one secret, or nobody could check who sends\x1a9!(this.provider in [1, 2]) || this.app_secrets.size() > 0\x1a\xa2\x01\n" +
-	"\x1esource.meta_needs_verify_token\x12Qverify_token: a source of PROVIDER_META needs one, or Meta's handshake would fail\x1a-this.provider != 1 || this.verify_token != ''\x1a\xbd\x01\n" +
-	"\x19source.channel_not_served\x12\x8b\x01provider: PROVIDER_DIALOG360_CHANNEL is not served yet, for nothing could check its sender; use PROVIDER_META or PROVIDER_DIALOG360_PARTNER\x1a\x12this.provider != 3B\xa3\x01\n" +
+	"\x1esource.meta_needs_verify_token\x12Qverify_token: a source of PROVIDER_META needs one, or Meta's handshake would fail\x1a-this.provider != 1 || this.verify_token != ''\x1a\xef\x01\n" +
+	"\x1csource.channel_needs_headers\x12\x9f\x01headers: a source of PROVIDER_DIALOG360_CHANNEL needs at least one header that the sender must show, for example Authorization, or nobody could check who sends\x1a-this.provider != 3 || this.headers.size() > 0\"\x8b\x02\n" +
+	"\x13SourceSubscriptions\x120\n" +
+	"\x0fpublic_base_url\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04R\rpublicBaseUrl\x12E\n" +
+	"\aobjects\x18\x02 \x03(\v2!.eventrelay.v1.ObjectSubscriptionB\b\xbaH\x05\x92\x01\x02\x10 R\aobjects\x12{\n" +
+	"\x1awhatsapp_business_accounts\x18\x03 \x03(\v22.eventrelay.v1.WhatsAppBusinessAccountSubscriptionB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\x18whatsappBusinessAccounts\"\xcc\x01\n" +
+	"\x12ObjectSubscription\x125\n" +
+	"\x06object\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x182\x16^[a-z][a-z0-9_]{0,63}$R\x06object\x12@\n" +
+	"\x06fields\x18\x02 \x03(\tB(\xbaH%\x92\x01\"\b\x01\x10d\x18\x01\"\x1ar\x182\x16^[a-z][a-z0-9_]{0,63}$R\x06fields\x12*\n" +
+	"\x0einclude_values\x18\x03 \x01(\bH\x00R\rincludeValues\x88\x01\x01B\x11\n" +
+	"\x0f_include_values\"\x89\x01\n" +
+	"#WhatsAppBusinessAccountSubscription\x12$\n" +
+	"\x02id\x18\x01 \x01(\tB\x14\xbaH\x11r\x0f2\r^[0-9]{1,32}$R\x02id\x12<\n" +
+	"\x15override_callback_uri\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\x13overrideCallbackUri\"c\n" +
+	"\tSecretUse\x12\x14\n" +
+	"\x05field\x18\x01 \x01(\tR\x05field\x12@\n" +
+	"\x0elast_used_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\flastUsedTime\"\xc8\x03\n" +
+	"\vSourceStats\x129\n" +
+	"\n" +
+	"since_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\tsinceTime\x125\n" +
+	"\x16accepted_notifications\x18\x02 \x01(\x04R\x15acceptedNotifications\x12\x16\n" +
+	"\x06events\x18\x03 \x01(\x04R\x06events\x12)\n" +
+	"\x10duplicate_events\x18\x04 \x01(\x04R\x0fduplicateEvents\x12i\n" +
+	"\x15refused_notifications\x18\x05 \x03(\v24.eventrelay.v1.SourceStats.RefusedNotificationsEntryR\x14refusedNotifications\x12P\n" +
+	"\x16last_notification_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x14lastNotificationTime\x1aG\n" +
+	"\x19RefusedNotificationsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01*\\\n" +
+	"\fSourceOrigin\x12\x1d\n" +
+	"\x19SOURCE_ORIGIN_UNSPECIFIED\x10\x00\x12\x15\n" +
+	"\x11SOURCE_ORIGIN_API\x10\x01\x12\x16\n" +
+	"\x12SOURCE_ORIGIN_FILE\x10\x02B\xa3\x01\n" +
 	"\x11com.eventrelay.v1B\vSourceProtoP\x01Z,eventrelay/gen/go/eventrelay/v1;eventrelayv1\xa2\x02\x03EXX\xaa\x02\rEventrelay.V1\xca\x02\rEventrelay\\V1\xe2\x02\x19Eventrelay\\V1\\GPBMetadata\xea\x02\x0eEventrelay::V1b\x06proto3"
 
 var (
@@ -179,20 +732,43 @@ func file_eventrelay_v1_source_proto_rawDescGZIP() []byte {
 	return file_eventrelay_v1_source_proto_rawDescData
 }
 
-var file_eventrelay_v1_source_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_eventrelay_v1_source_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_eventrelay_v1_source_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_eventrelay_v1_source_proto_goTypes = []any{
-	(*Source)(nil), // 0: eventrelay.v1.Source
-	nil,            // 1: eventrelay.v1.Source.LabelsEntry
-	(Provider)(0),  // 2: eventrelay.v1.Provider
+	(SourceOrigin)(0),                           // 0: eventrelay.v1.SourceOrigin
+	(*Source)(nil),                              // 1: eventrelay.v1.Source
+	(*SourceSubscriptions)(nil),                 // 2: eventrelay.v1.SourceSubscriptions
+	(*ObjectSubscription)(nil),                  // 3: eventrelay.v1.ObjectSubscription
+	(*WhatsAppBusinessAccountSubscription)(nil), // 4: eventrelay.v1.WhatsAppBusinessAccountSubscription
+	(*SecretUse)(nil),                           // 5: eventrelay.v1.SecretUse
+	(*SourceStats)(nil),                         // 6: eventrelay.v1.SourceStats
+	nil,                                         // 7: eventrelay.v1.Source.LabelsEntry
+	nil,                                         // 8: eventrelay.v1.Source.HeadersEntry
+	nil,                                         // 9: eventrelay.v1.SourceStats.RefusedNotificationsEntry
+	(Provider)(0),                               // 10: eventrelay.v1.Provider
+	(*timestamppb.Timestamp)(nil),               // 11: google.protobuf.Timestamp
 }
 var file_eventrelay_v1_source_proto_depIdxs = []int32{
-	2, // 0: eventrelay.v1.Source.provider:type_name -> eventrelay.v1.Provider
-	1, // 1: eventrelay.v1.Source.labels:type_name -> eventrelay.v1.Source.LabelsEntry
-	2, // [2:2] is the sub-list for method output_type
-	2, // [2:2] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	10, // 0: eventrelay.v1.Source.provider:type_name -> eventrelay.v1.Provider
+	7,  // 1: eventrelay.v1.Source.labels:type_name -> eventrelay.v1.Source.LabelsEntry
+	8,  // 2: eventrelay.v1.Source.headers:type_name -> eventrelay.v1.Source.HeadersEntry
+	2,  // 3: eventrelay.v1.Source.subscriptions:type_name -> eventrelay.v1.SourceSubscriptions
+	0,  // 4: eventrelay.v1.Source.origin:type_name -> eventrelay.v1.SourceOrigin
+	11, // 5: eventrelay.v1.Source.create_time:type_name -> google.protobuf.Timestamp
+	11, // 6: eventrelay.v1.Source.update_time:type_name -> google.protobuf.Timestamp
+	5,  // 7: eventrelay.v1.Source.secret_uses:type_name -> eventrelay.v1.SecretUse
+	6,  // 8: eventrelay.v1.Source.stats:type_name -> eventrelay.v1.SourceStats
+	3,  // 9: eventrelay.v1.SourceSubscriptions.objects:type_name -> eventrelay.v1.ObjectSubscription
+	4,  // 10: eventrelay.v1.SourceSubscriptions.whatsapp_business_accounts:type_name -> eventrelay.v1.WhatsAppBusinessAccountSubscription
+	11, // 11: eventrelay.v1.SecretUse.last_used_time:type_name -> google.protobuf.Timestamp
+	11, // 12: eventrelay.v1.SourceStats.since_time:type_name -> google.protobuf.Timestamp
+	9,  // 13: eventrelay.v1.SourceStats.refused_notifications:type_name -> eventrelay.v1.SourceStats.RefusedNotificationsEntry
+	11, // 14: eventrelay.v1.SourceStats.last_notification_time:type_name -> google.protobuf.Timestamp
+	15, // [15:15] is the sub-list for method output_type
+	15, // [15:15] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_eventrelay_v1_source_proto_init() }
@@ -201,18 +777,20 @@ func file_eventrelay_v1_source_proto_init() {
 		return
 	}
 	file_eventrelay_v1_provider_proto_init()
+	file_eventrelay_v1_source_proto_msgTypes[2].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_eventrelay_v1_source_proto_rawDesc), len(file_eventrelay_v1_source_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   2,
+			NumEnums:      1,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
 		GoTypes:           file_eventrelay_v1_source_proto_goTypes,
 		DependencyIndexes: file_eventrelay_v1_source_proto_depIdxs,
+		EnumInfos:         file_eventrelay_v1_source_proto_enumTypes,
 		MessageInfos:      file_eventrelay_v1_source_proto_msgTypes,
 	}.Build()
 	File_eventrelay_v1_source_proto = out.File

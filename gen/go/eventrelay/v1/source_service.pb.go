@@ -11,6 +11,8 @@ import (
 	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	emptypb "google.golang.org/protobuf/types/known/emptypb"
+	fieldmaskpb "google.golang.org/protobuf/types/known/fieldmaskpb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -179,11 +181,240 @@ func (x *ListSourcesResponse) GetNextPageToken() string {
 	return ""
 }
 
+// A request for a new source.
+type CreateSourceRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The id that the source's name ends with: 1 to 63 of `a-z`, `0-9` and `-`, starting and ending with a letter or digit. Required.
+	SourceId string `protobuf:"bytes,1,opt,name=source_id,json=sourceId,proto3" json:"source_id,omitempty"`
+	// The source. Its name is ignored, and so are the fields that are output only.
+	Source        *Source `protobuf:"bytes,2,opt,name=source,proto3" json:"source,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateSourceRequest) Reset() {
+	*x = CreateSourceRequest{}
+	mi := &file_eventrelay_v1_source_service_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateSourceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateSourceRequest) ProtoMessage() {}
+
+func (x *CreateSourceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_eventrelay_v1_source_service_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateSourceRequest.ProtoReflect.Descriptor instead.
+func (*CreateSourceRequest) Descriptor() ([]byte, []int) {
+	return file_eventrelay_v1_source_service_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *CreateSourceRequest) GetSourceId() string {
+	if x != nil {
+		return x.SourceId
+	}
+	return ""
+}
+
+func (x *CreateSourceRequest) GetSource() *Source {
+	if x != nil {
+		return x.Source
+	}
+	return nil
+}
+
+// A request to change a source.
+type UpdateSourceRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The source, by its name, with the new values. A secret that is not named in the mask stays as it is.
+	Source *Source `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
+	// The fields to change. If empty, those that are set in `source`. Over REST it follows from the body if absent.
+	UpdateMask    *fieldmaskpb.FieldMask `protobuf:"bytes,2,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateSourceRequest) Reset() {
+	*x = UpdateSourceRequest{}
+	mi := &file_eventrelay_v1_source_service_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateSourceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateSourceRequest) ProtoMessage() {}
+
+func (x *UpdateSourceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_eventrelay_v1_source_service_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateSourceRequest.ProtoReflect.Descriptor instead.
+func (*UpdateSourceRequest) Descriptor() ([]byte, []int) {
+	return file_eventrelay_v1_source_service_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *UpdateSourceRequest) GetSource() *Source {
+	if x != nil {
+		return x.Source
+	}
+	return nil
+}
+
+func (x *UpdateSourceRequest) GetUpdateMask() *fieldmaskpb.FieldMask {
+	if x != nil {
+		return x.UpdateMask
+	}
+	return nil
+}
+
+// A request to delete a source.
+type DeleteSourceRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The source's name, `sources/{id}`.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// If set, the source is deleted only while this is its etag.
+	Etag          string `protobuf:"bytes,2,opt,name=etag,proto3" json:"etag,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteSourceRequest) Reset() {
+	*x = DeleteSourceRequest{}
+	mi := &file_eventrelay_v1_source_service_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteSourceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteSourceRequest) ProtoMessage() {}
+
+func (x *DeleteSourceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_eventrelay_v1_source_service_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteSourceRequest.ProtoReflect.Descriptor instead.
+func (*DeleteSourceRequest) Descriptor() ([]byte, []int) {
+	return file_eventrelay_v1_source_service_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *DeleteSourceRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *DeleteSourceRequest) GetEtag() string {
+	if x != nil {
+		return x.Etag
+	}
+	return ""
+}
+
+// A request to rotate the app secret of a source.
+type RotateSecretRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The source's name, `sources/{id}`.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The new secret. If empty, the rotation ends: only the newest secret stays. Input only.
+	AppSecret string `protobuf:"bytes,2,opt,name=app_secret,json=appSecret,proto3" json:"app_secret,omitempty"`
+	// If set, the secret is rotated only while this is the source's etag.
+	Etag          string `protobuf:"bytes,3,opt,name=etag,proto3" json:"etag,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RotateSecretRequest) Reset() {
+	*x = RotateSecretRequest{}
+	mi := &file_eventrelay_v1_source_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RotateSecretRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RotateSecretRequest) ProtoMessage() {}
+
+func (x *RotateSecretRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_eventrelay_v1_source_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RotateSecretRequest.ProtoReflect.Descriptor instead.
+func (*RotateSecretRequest) Descriptor() ([]byte, []int) {
+	return file_eventrelay_v1_source_service_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *RotateSecretRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *RotateSecretRequest) GetAppSecret() string {
+	if x != nil {
+		return x.AppSecret
+	}
+	return ""
+}
+
+func (x *RotateSecretRequest) GetEtag() string {
+	if x != nil {
+		return x.Etag
+	}
+	return ""
+}
+
 var File_eventrelay_v1_source_service_proto protoreflect.FileDescriptor
 
 const file_eventrelay_v1_source_service_proto_rawDesc = "" +
 	"\n" +
-	"\"eventrelay/v1/source_service.proto\x12\reventrelay.v1\x1a\x1bbuf/validate/validate.proto\x1a!eventrelay/v1/authorization.proto\x1a\x1aeventrelay/v1/source.proto\x1a\x1cgoogle/api/annotations.proto\"[\n" +
+	"\"eventrelay/v1/source_service.proto\x12\reventrelay.v1\x1a\x1bbuf/validate/validate.proto\x1a!eventrelay/v1/authorization.proto\x1a\x1aeventrelay/v1/source.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\"[\n" +
 	"\x10GetSourceRequest\x12G\n" +
 	"\x04name\x18\x01 \x01(\tB3\xbaH0r.2,^sources/[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$R\x04name\"c\n" +
 	"\x12ListSourcesRequest\x12$\n" +
@@ -192,10 +423,29 @@ const file_eventrelay_v1_source_service_proto_rawDesc = "" +
 	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04R\tpageToken\"n\n" +
 	"\x13ListSourcesResponse\x12/\n" +
 	"\asources\x18\x01 \x03(\v2\x15.eventrelay.v1.SourceR\asources\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\xe5\x01\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x96\x01\n" +
+	"\x13CreateSourceRequest\x12H\n" +
+	"\tsource_id\x18\x01 \x01(\tB+\xbaH(r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$R\bsourceId\x125\n" +
+	"\x06source\x18\x02 \x01(\v2\x15.eventrelay.v1.SourceB\x06\xbaH\x03\xd8\x01\x03R\x06source\"\x89\x01\n" +
+	"\x13UpdateSourceRequest\x125\n" +
+	"\x06source\x18\x01 \x01(\v2\x15.eventrelay.v1.SourceB\x06\xbaH\x03\xd8\x01\x03R\x06source\x12;\n" +
+	"\vupdate_mask\x18\x02 \x01(\v2\x1a.google.protobuf.FieldMaskR\n" +
+	"updateMask\"|\n" +
+	"\x13DeleteSourceRequest\x12G\n" +
+	"\x04name\x18\x01 \x01(\tB3\xbaH0r.2,^sources/[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$R\x04name\x12\x1c\n" +
+	"\x04etag\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x04etag\"\xa8\x01\n" +
+	"\x13RotateSecretRequest\x12G\n" +
+	"\x04name\x18\x01 \x01(\tB3\xbaH0r.2,^sources/[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$R\x04name\x12*\n" +
+	"\n" +
+	"app_secret\x18\x02 \x01(\tB\v\xbaH\x05r\x03\x18\x80\x04\x80\x01\x01R\tappSecret\x12\x1c\n" +
+	"\x04etag\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x04etag2\xb8\x05\n" +
 	"\rSourceService\x12e\n" +
 	"\tGetSource\x12\x1f.eventrelay.v1.GetSourceRequest\x1a\x15.eventrelay.v1.Source\" \xe8\xf9\x18\x01\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/{name=sources/*}\x12m\n" +
-	"\vListSources\x12!.eventrelay.v1.ListSourcesRequest\x1a\".eventrelay.v1.ListSourcesResponse\"\x17\xe8\xf9\x18\x01\x82\xd3\xe4\x93\x02\r\x12\v/v1/sourcesB\xaa\x01\n" +
+	"\vListSources\x12!.eventrelay.v1.ListSourcesRequest\x1a\".eventrelay.v1.ListSourcesResponse\"\x17\xe8\xf9\x18\x01\x82\xd3\xe4\x93\x02\r\x12\v/v1/sources\x12j\n" +
+	"\fCreateSource\x12\".eventrelay.v1.CreateSourceRequest\x1a\x15.eventrelay.v1.Source\"\x1f\xe8\xf9\x18\x02\x82\xd3\xe4\x93\x02\x15:\x06source\"\v/v1/sources\x12z\n" +
+	"\fUpdateSource\x12\".eventrelay.v1.UpdateSourceRequest\x1a\x15.eventrelay.v1.Source\"/\xe8\xf9\x18\x02\x82\xd3\xe4\x93\x02%:\x06source2\x1b/v1/{source.name=sources/*}\x12l\n" +
+	"\fDeleteSource\x12\".eventrelay.v1.DeleteSourceRequest\x1a\x16.google.protobuf.Empty\" \xe8\xf9\x18\x02\x82\xd3\xe4\x93\x02\x16*\x14/v1/{name=sources/*}\x12{\n" +
+	"\fRotateSecret\x12\".eventrelay.v1.RotateSecretRequest\x1a\x15.eventrelay.v1.Source\"0\xe8\xf9\x18\x02\x82\xd3\xe4\x93\x02&:\x01*\"!/v1/{name=sources/*}:rotateSecretB\xaa\x01\n" +
 	"\x11com.eventrelay.v1B\x12SourceServiceProtoP\x01Z,eventrelay/gen/go/eventrelay/v1;eventrelayv1\xa2\x02\x03EXX\xaa\x02\rEventrelay.V1\xca\x02\rEventrelay\\V1\xe2\x02\x19Eventrelay\\V1\\GPBMetadata\xea\x02\x0eEventrelay::V1b\x06proto3"
 
 var (
@@ -210,24 +460,41 @@ func file_eventrelay_v1_source_service_proto_rawDescGZIP() []byte {
 	return file_eventrelay_v1_source_service_proto_rawDescData
 }
 
-var file_eventrelay_v1_source_service_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_eventrelay_v1_source_service_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_eventrelay_v1_source_service_proto_goTypes = []any{
-	(*GetSourceRequest)(nil),    // 0: eventrelay.v1.GetSourceRequest
-	(*ListSourcesRequest)(nil),  // 1: eventrelay.v1.ListSourcesRequest
-	(*ListSourcesResponse)(nil), // 2: eventrelay.v1.ListSourcesResponse
-	(*Source)(nil),              // 3: eventrelay.v1.Source
+	(*GetSourceRequest)(nil),      // 0: eventrelay.v1.GetSourceRequest
+	(*ListSourcesRequest)(nil),    // 1: eventrelay.v1.ListSourcesRequest
+	(*ListSourcesResponse)(nil),   // 2: eventrelay.v1.ListSourcesResponse
+	(*CreateSourceRequest)(nil),   // 3: eventrelay.v1.CreateSourceRequest
+	(*UpdateSourceRequest)(nil),   // 4: eventrelay.v1.UpdateSourceRequest
+	(*DeleteSourceRequest)(nil),   // 5: eventrelay.v1.DeleteSourceRequest
+	(*RotateSecretRequest)(nil),   // 6: eventrelay.v1.RotateSecretRequest
+	(*Source)(nil),                // 7: eventrelay.v1.Source
+	(*fieldmaskpb.FieldMask)(nil), // 8: google.protobuf.FieldMask
+	(*emptypb.Empty)(nil),         // 9: google.protobuf.Empty
 }
 var file_eventrelay_v1_source_service_proto_depIdxs = []int32{
-	3, // 0: eventrelay.v1.ListSourcesResponse.sources:type_name -> eventrelay.v1.Source
-	0, // 1: eventrelay.v1.SourceService.GetSource:input_type -> eventrelay.v1.GetSourceRequest
-	1, // 2: eventrelay.v1.SourceService.ListSources:input_type -> eventrelay.v1.ListSourcesRequest
-	3, // 3: eventrelay.v1.SourceService.GetSource:output_type -> eventrelay.v1.Source
-	2, // 4: eventrelay.v1.SourceService.ListSources:output_type -> eventrelay.v1.ListSourcesResponse
-	3, // [3:5] is the sub-list for method output_type
-	1, // [1:3] is the sub-list for method input_type
-	1, // [1:1] is the sub-list for extension type_name
-	1, // [1:1] is the sub-list for extension extendee
-	0, // [0:1] is the sub-list for field type_name
+	7,  // 0: eventrelay.v1.ListSourcesResponse.sources:type_name -> eventrelay.v1.Source
+	7,  // 1: eventrelay.v1.CreateSourceRequest.source:type_name -> eventrelay.v1.Source
+	7,  // 2: eventrelay.v1.UpdateSourceRequest.source:type_name -> eventrelay.v1.Source
+	8,  // 3: eventrelay.v1.UpdateSourceRequest.update_mask:type_name -> google.protobuf.FieldMask
+	0,  // 4: eventrelay.v1.SourceService.GetSource:input_type -> eventrelay.v1.GetSourceRequest
+	1,  // 5: eventrelay.v1.SourceService.ListSources:input_type -> eventrelay.v1.ListSourcesRequest
+	3,  // 6: eventrelay.v1.SourceService.CreateSource:input_type -> eventrelay.v1.CreateSourceRequest
+	4,  // 7: eventrelay.v1.SourceService.UpdateSource:input_type -> eventrelay.v1.UpdateSourceRequest
+	5,  // 8: eventrelay.v1.SourceService.DeleteSource:input_type -> eventrelay.v1.DeleteSourceRequest
+	6,  // 9: eventrelay.v1.SourceService.RotateSecret:input_type -> eventrelay.v1.RotateSecretRequest
+	7,  // 10: eventrelay.v1.SourceService.GetSource:output_type -> eventrelay.v1.Source
+	2,  // 11: eventrelay.v1.SourceService.ListSources:output_type -> eventrelay.v1.ListSourcesResponse
+	7,  // 12: eventrelay.v1.SourceService.CreateSource:output_type -> eventrelay.v1.Source
+	7,  // 13: eventrelay.v1.SourceService.UpdateSource:output_type -> eventrelay.v1.Source
+	9,  // 14: eventrelay.v1.SourceService.DeleteSource:output_type -> google.protobuf.Empty
+	7,  // 15: eventrelay.v1.SourceService.RotateSecret:output_type -> eventrelay.v1.Source
+	10, // [10:16] is the sub-list for method output_type
+	4,  // [4:10] is the sub-list for method input_type
+	4,  // [4:4] is the sub-list for extension type_name
+	4,  // [4:4] is the sub-list for extension extendee
+	0,  // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_eventrelay_v1_source_service_proto_init() }
@@ -243,7 +510,7 @@ func file_eventrelay_v1_source_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_eventrelay_v1_source_service_proto_rawDesc), len(file_eventrelay_v1_source_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   3,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

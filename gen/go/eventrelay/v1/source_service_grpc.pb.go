@@ -11,6 +11,7 @@ import (
 	grpc "google.golang.org/grpc"
 	codes "google.golang.org/grpc/codes"
 	status "google.golang.org/grpc/status"
+	emptypb "google.golang.org/protobuf/types/known/emptypb"
 )
 
 // This is a compile-time assertion to ensure that this generated file
@@ -19,8 +20,12 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	SourceService_GetSource_FullMethodName   = "/eventrelay.v1.SourceService/GetSource"
-	SourceService_ListSources_FullMethodName = "/eventrelay.v1.SourceService/ListSources"
+	SourceService_GetSource_FullMethodName    = "/eventrelay.v1.SourceService/GetSource"
+	SourceService_ListSources_FullMethodName  = "/eventrelay.v1.SourceService/ListSources"
+	SourceService_CreateSource_FullMethodName = "/eventrelay.v1.SourceService/CreateSource"
+	SourceService_UpdateSource_FullMethodName = "/eventrelay.v1.SourceService/UpdateSource"
+	SourceService_DeleteSource_FullMethodName = "/eventrelay.v1.SourceService/DeleteSource"
+	SourceService_RotateSecret_FullMethodName = "/eventrelay.v1.SourceService/RotateSecret"
 )
 
 // SourceServiceClient is the client API for SourceService service.
@@ -35,6 +40,23 @@ type SourceServiceClient interface {
 	GetSource(ctx context.Context, in *GetSourceRequest, opts ...grpc.CallOption) (*Source, error)
 	// Lists the sources, by name.
 	ListSources(ctx context.Context, in *ListSourcesRequest, opts ...grpc.CallOption) (*ListSourcesResponse, error)
+	// Creates a source. Its webhook is accepted by every relay that shares the log as soon as the call returns on this one, and on the others once they have seen it.
+	//
+	// Errors: ALREADY_EXISTS (SOURCE_EXISTS), INVALID_ARGUMENT (INVALID_REQUEST).
+	CreateSource(ctx context.Context, in *CreateSourceRequest, opts ...grpc.CallOption) (*Source, error)
+	// Changes fields of a source.
+	//
+	// Errors: NOT_FOUND (SOURCE_NOT_FOUND), ABORTED (ETAG_STALE), FAILED_PRECONDITION (SOURCE_READ_ONLY), INVALID_ARGUMENT (INVALID_REQUEST).
+	UpdateSource(ctx context.Context, in *UpdateSourceRequest, opts ...grpc.CallOption) (*Source, error)
+	// Deletes a source: its webhook is answered 404 from then on. Its events stay in the log.
+	//
+	// Errors: NOT_FOUND (SOURCE_NOT_FOUND), ABORTED (ETAG_STALE), FAILED_PRECONDITION (SOURCE_READ_ONLY).
+	DeleteSource(ctx context.Context, in *DeleteSourceRequest, opts ...grpc.CallOption) (*emptypb.Empty, error)
+	// Begins or ends the rotation of the app secret. With a secret: it becomes the first, and the one before it stays valid beside it.
+	// Without one: all but the first secret end.
+	//
+	// Errors: NOT_FOUND (SOURCE_NOT_FOUND), ABORTED (ETAG_STALE), FAILED_PRECONDITION (SOURCE_READ_ONLY), INVALID_ARGUMENT (INVALID_REQUEST).
+	RotateSecret(ctx context.Context, in *RotateSecretRequest, opts ...grpc.CallOption) (*Source, error)
 }
 
 type sourceServiceClient struct {
@@ -65,6 +87,46 @@ func (c *sourceServiceClient) ListSources(ctx context.Context, in *ListSourcesRe
 	return out, nil
 }
 
+func (c *sourceServiceClient) CreateSource(ctx context.Context, in *CreateSourceRequest, opts ...grpc.CallOption) (*Source, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Source)
+	err := c.cc.Invoke(ctx, SourceService_CreateSource_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *sourceServiceClient) UpdateSource(ctx context.Context, in *UpdateSourceRequest, opts ...grpc.CallOption) (*Source, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Source)
+	err := c.cc.Invoke(ctx, SourceService_UpdateSource_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *sourceServiceClient) DeleteSource(ctx context.Context, in *DeleteSourceRequest, opts ...grpc.CallOption) (*emptypb.Empty, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(emptypb.Empty)
+	err := c.cc.Invoke(ctx, SourceService_DeleteSource_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *sourceServiceClient) RotateSecret(ctx context.Context, in *RotateSecretRequest, opts ...grpc.CallOption) (*Source, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Source)
+	err := c.cc.Invoke(ctx, SourceService_RotateSecret_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // SourceServiceServer is the server API for SourceService service.
 // All implementations must embed UnimplementedSourceServiceServer
 // for forward compatibility.
@@ -77,6 +139,23 @@ type SourceServiceServer interface {
 	GetSource(context.Context, *GetSourceRequest) (*Source, error)
 	// Lists the sources, by name.
 	ListSources(context.Context, *ListSourcesRequest) (*ListSourcesResponse, error)
+	// Creates a source. Its webhook is accepted by every relay that shares the log as soon as the call returns on this one, and on the others once they have seen it.
+	//
+	// Errors: ALREADY_EXISTS (SOURCE_EXISTS), INVALID_ARGUMENT (INVALID_REQUEST).
+	CreateSource(context.Context, *CreateSourceRequest) (*Source, error)
+	// Changes fields of a source.
+	//
+	// Errors: NOT_FOUND (SOURCE_NOT_FOUND), ABORTED (ETAG_STALE), FAILED_PRECONDITION (SOURCE_READ_ONLY), INVALID_ARGUMENT (INVALID_REQUEST).
+	UpdateSource(context.Context, *UpdateSourceRequest) (*Source, error)
+	// Deletes a source: its webhook is answered 404 from then on. Its events stay in the log.
+	//
+	// Errors: NOT_FOUND (SOURCE_NOT_FOUND), ABORTED (ETAG_STALE), FAILED_PRECONDITION (SOURCE_READ_ONLY).
+	DeleteSource(context.Context, *DeleteSourceRequest) (*emptypb.Empty, error)
+	// Begins or ends the rotation of the app secret. With a secret: it becomes the first, and the one before it stays valid beside it.
+	// Without one: all but the first secret end.
+	//
+	// Errors: NOT_FOUND (SOURCE_NOT_FOUND), ABORTED (ETAG_STALE), FAILED_PRECONDITION (SOURCE_READ_ONLY), INVALID_ARGUMENT (INVALID_REQUEST).
+	RotateSecret(context.Context, *RotateSecretRequest) (*Source, error)
 	mustEmbedUnimplementedSourceServiceServer()
 }
 
@@ -92,6 +171,18 @@ func (UnimplementedSourceServiceServer) GetSource(context.Context, *GetSourceReq
 }
 func (UnimplementedSourceServiceServer) ListSources(context.Context, *ListSourcesRequest) (*ListSourcesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListSources not implemented")
+}
+func (UnimplementedSourceServiceServer) CreateSource(context.Context, *CreateSourceRequest) (*Source, error) {
+	return nil, status.Error(codes.Unimplemented, "method CreateSource not implemented")
+}
+func (UnimplementedSourceServiceServer) UpdateSource(context.Context, *UpdateSourceRequest) (*Source, error) {
+	return nil, status.Error(codes.Unimplemented, "method UpdateSource not implemented")
+}
+func (UnimplementedSourceServiceServer) DeleteSource(context.Context, *DeleteSourceRequest) (*emptypb.Empty, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteSource not implemented")
+}
+func (UnimplementedSourceServiceServer) RotateSecret(context.Context, *RotateSecretRequest) (*Source, error) {
+	return nil, status.Error(codes.Unimplemented, "method RotateSecret not implemented")
 }
 func (UnimplementedSourceServiceServer) mustEmbedUnimplementedSourceServiceServer() {}
 func (UnimplementedSourceServiceServer) testEmbeddedByValue()                       {}
@@ -150,6 +241,78 @@ func _SourceService_ListSources_Handler(srv interface{}, ctx context.Context, de
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SourceService_CreateSource_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CreateSourceRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SourceServiceServer).CreateSource(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SourceService_CreateSource_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SourceServiceServer).CreateSource(ctx, req.(*CreateSourceRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SourceService_UpdateSource_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UpdateSourceRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SourceServiceServer).UpdateSource(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SourceService_UpdateSource_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SourceServiceServer).UpdateSource(ctx, req.(*UpdateSourceRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SourceService_DeleteSource_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteSourceRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SourceServiceServer).DeleteSource(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SourceService_DeleteSource_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SourceServiceServer).DeleteSource(ctx, req.(*DeleteSourceRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SourceService_RotateSecret_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RotateSecretRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SourceServiceServer).RotateSecret(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SourceService_RotateSecret_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SourceServiceServer).RotateSecret(ctx, req.(*RotateSecretRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // SourceService_ServiceDesc is the grpc.ServiceDesc for SourceService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -164,6 +327,22 @@ var SourceService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListSources",
 			Handler:    _SourceService_ListSources_Handler,
+		},
+		{
+			MethodName: "CreateSource",
+			Handler:    _SourceService_CreateSource_Handler,
+		},
+		{
+			MethodName: "UpdateSource",
+			Handler:    _SourceService_UpdateSource_Handler,
+		},
+		{
+			MethodName: "DeleteSource",
+			Handler:    _SourceService_DeleteSource_Handler,
+		},
+		{
+			MethodName: "RotateSecret",
+			Handler:    _SourceService_RotateSecret_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
