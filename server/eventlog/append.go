@@ -77,6 +77,14 @@ type Appended struct {
 	Stored     int    // records stored now
 	Duplicates int    // records the log had already, within its duplicate window, or that came twice
 	Last       uint64 // the highest sequence at which a record of this step lies; 0 if none
+	// Copies are the ids of the duplicates, each as often as it was one, in no order.
+	Copies []string
+}
+
+// copied counts a duplicate.
+func (a *Appended) copied(id string) {
+	a.Duplicates++
+	a.Copies = append(a.Copies, id)
 }
 
 // Append stores the records in their order, in one step: a few one by one, many as atomic batches of at most 1000 records and
@@ -118,11 +126,10 @@ func (l *Log) Append(ctx context.Context, records []Record) (Appended, error) {
 		return done, fmt.Errorf("append: %w", err)
 	}
 	defer k.wire.cutAfter(ctx, cancelGrace)()
-	msgs, err := k.messages(records)
+	msgs, err := k.messages(records, &done)
 	if err != nil {
 		return done, fmt.Errorf("append: %w", err)
 	}
-	done.Duplicates = len(records) - len(msgs)
 	// One publish or one batch at a time, each awaited: so whatever goes wrong, what is stored is the beginning of the step.
 	for len(msgs) > 0 && err == nil {
 		if err = context.Cause(ctx); err != nil {
@@ -144,7 +151,7 @@ func (l *Log) Append(ctx context.Context, records []Record) (Appended, error) {
 
 // messages turns records into messages. A record whose ID stood earlier in the step is left out: one such would have the
 // server refuse a whole batch.
-func (k *link) messages(records []Record) ([]*nats.Msg, error) {
+func (k *link) messages(records []Record, done *Appended) ([]*nats.Msg, error) {
 	msgs := make([]*nats.Msg, 0, len(records))
 	seen := make(map[string]struct{}, len(records))
 	for i := range records {
@@ -153,6 +160,7 @@ func (k *link) messages(records []Record) ([]*nats.Msg, error) {
 			return nil, fmt.Errorf("record %d has no id", i)
 		}
 		if _, twice := seen[r.ID]; twice {
+			done.copied(r.ID)
 			continue
 		}
 		seen[r.ID] = struct{}{}
@@ -204,7 +212,7 @@ func (l *Log) publish(ctx context.Context, k *link, m *nats.Msg, done *Appended)
 			return err
 		}
 		if ack.Duplicate {
-			done.Duplicates++
+			done.copied(m.Header.Get(headerID))
 		} else {
 			done.Stored++
 		}

@@ -163,7 +163,7 @@ func TestAClusterWithReplicasHoldsALog(t *testing.T) {
 		}
 		at += n
 	}
-	if got := mustAppend(t, b, records(690, 20)); got != (Appended{Stored: 9, Duplicates: 11, Last: 709}) {
+	if got := mustAppend(t, b, records(690, 20)); !same(got, Appended{Stored: 9, Duplicates: 11, Last: 709}) {
 		t.Fatalf("append gave %+v", got)
 	}
 	rs = append(rs, records(701, 9)...)
