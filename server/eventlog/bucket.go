@@ -192,9 +192,9 @@ func (b *Bucket) watch(ctx context.Context, yield func(Change) bool) error {
 		return b.log.wrap(ctx, err)
 	}
 	defer func() {
-		_ = w.Stop() // fails when the connection is gone, and then so is the watch
-		for range w.Updates() {
-		} //nolint:revive // the callback of the client must not be left waiting
+		_ = w.Stop()            // fails when the connection is gone, and then so is the watch
+		for range w.Updates() { // the callback of the client must not be left waiting
+		}
 	}()
 	if !yield(Change{Kind: ChangeRestart}) {
 		return errWatchEnded

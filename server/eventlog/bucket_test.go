@@ -290,6 +290,7 @@ func TestAWatchEndsWithItsContextAndWithClose(t *testing.T) {
 	l := open(t, Options{Dir: t.TempDir()})
 	b := l.Bucket("sources")
 	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
 	var last error
 	for c, err := range b.Watch(ctx) {
 		if last = err; c.Kind == ChangeComplete {
