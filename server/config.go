@@ -25,10 +25,11 @@ type config struct {
 	TrustedProxies   []netip.Prefix `placeholder:"CIDR,..." group:"Callers" help:"Addresses of the proxies whose --client-cert-header is believed."`
 
 	Dev         bool   `group:"Sources" help:"For development: adds the sources dev and dev360 with known secrets; every port is loopback only."`
-	SourcesFile string `type:"path" placeholder:"FILE" group:"Sources" help:"YAML file of the sources to accept webhooks for."`
+	SourcesFile string `type:"path" placeholder:"FILE" group:"Sources" help:"YAML file of sources to accept webhooks for, beside those that are created by calls."`
 	MaxBody     size   `default:"4MiB" group:"Sources" help:"The largest body that is accepted, at most 8MiB; Meta sends up to 3 MB."`
 
-	DataDir         string        `type:"path" default:"./data" group:"Storage" help:"Where the journal and the embedded log live."`
+	DataDir         string        `type:"path" default:"./data" group:"Storage" help:"Where the journal, the embedded log and an encrypted copy of the sources live."`
+	SecretsKeyFile  string        `type:"path" placeholder:"FILE" group:"Storage" help:"The keys under which stored secrets are encrypted, a line each, the first for what is new; made with one key if missing. Outside --data-dir; default eventrelay/secrets.keys in the user's configuration folder. Required with --nats-url."`
 	JournalMaxBytes size          `default:"4GiB" group:"Storage" help:"How much may wait in the journal before webhooks are answered 503."`
 	MinFreeBytes    size          `default:"256MiB" group:"Storage" help:"Free disk below which webhooks are answered 503."`
 	NATSURL         string        `name:"nats-url" placeholder:"URL" group:"Storage" help:"Use the JetStream of this NATS server (2.12 or newer, max_payload at least 16MB) instead of the embedded one; of a cluster name every server, separated by commas. While it is away webhooks are accepted and wait in the journal."`
@@ -100,7 +101,8 @@ func (c *config) validateAddresses() error {
 			return fmt.Errorf("%s: %q is reachable from outside: %s", port.flag, port.address, dev)
 		}
 	}
-	return nil
+	_, err := c.keyFile()
+	return err
 }
 
 // loopback reports whether a host is reachable from this machine only. An empty host means every address.

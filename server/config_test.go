@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -34,6 +36,7 @@ func TestEveryFlagIsAlsoAnEnvironmentVariable(t *testing.T) {
 	t.Setenv("EVENTRELAY_WEBHOOK_ADDR", "127.0.0.1:1")
 	t.Setenv("EVENTRELAY_HTTP_ADDR", "127.0.0.1:2")
 	t.Setenv("EVENTRELAY_NATS_URL", "nats://localhost")
+	t.Setenv("EVENTRELAY_SECRETS_KEY_FILE", "/etc/eventrelay/keys")
 	t.Setenv("EVENTRELAY_JOURNAL_MAX_BYTES", "1GiB")
 	t.Setenv("EVENTRELAY_DEV", "true")
 	c, err := parse(t, "--http-addr", "127.0.0.1:3") // a flag wins
@@ -62,6 +65,9 @@ func TestWhatCannotWorkIsRefusedNamingTheFlag(t *testing.T) {
 		{[]string{"--retention-age", "-1s"}, "--retention-age"},
 		{[]string{"--nats-replicas", "0"}, "--nats-replicas"},
 		{[]string{"--duplicate-window", "1ms"}, "--duplicate-window"},
+		{[]string{"--nats-url", "nats://127.0.0.1:4222"}, "--secrets-key-file: it is required with --nats-url"},
+		{[]string{"--data-dir", "d", "--secrets-key-file", "d/keys"}, "--secrets-key-file"},
+		{[]string{"--data-dir", "d/data", "--secrets-key-file", "d/other/../data/log/keys"}, "lies in --data-dir"},
 		{[]string{"--no-such-flag"}, "no-such-flag"},
 	} {
 		var stderr bytes.Buffer
@@ -76,12 +82,31 @@ func TestWhatCannotWorkIsRefusedNamingTheFlag(t *testing.T) {
 	}
 }
 
+func TestAKeyFileThatALinkPutsIntoTheDataFolderIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "data"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(filepath.Join(dir, "data"), filepath.Join(dir, "elsewhere")); err != nil {
+		t.Fatal(err)
+	}
+	data := filepath.Join(dir, "data")
+	if _, err := parse(t, "--data-dir", data, "--secrets-key-file", filepath.Join(dir, "elsewhere", "keys")); err == nil || !strings.Contains(err.Error(), "lies in --data-dir") {
+		t.Errorf("error is %v", err)
+	}
+	for _, beside := range []string{filepath.Join(dir, "keys"), filepath.Join(dir, "data-keys"), filepath.Join(dir, "elsewhere", "..", "..keys")} {
+		if _, err := parse(t, "--data-dir", data, "--secrets-key-file", beside); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestHelpNamesEveryFlagAndExitsWithoutServing(t *testing.T) {
 	var stdout bytes.Buffer
 	if code := start(t.Context(), []string{"--help"}, &stdout, &bytes.Buffer{}); code != 0 {
 		t.Errorf("code %d", code)
 	}
-	for _, want := range []string{"--webhook-addr", "--sources-file", "--nats-url", "EVENTRELAY_DATA_DIR"} {
+	for _, want := range []string{"--webhook-addr", "--sources-file", "--nats-url", "EVENTRELAY_DATA_DIR", "--secrets-key-file"} {
 		if !strings.Contains(stdout.String(), want) {
 			t.Errorf("help does not name %s", want)
 		}

@@ -20,7 +20,6 @@ import (
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/test/bufconn"
 
-	eventrelayv1 "eventrelay/gen/go/eventrelay/v1"
 	"eventrelay/server/drift"
 	"eventrelay/server/eventlog"
 	"eventrelay/server/gateway"
@@ -52,7 +51,7 @@ type server struct {
 	// callers says who calls; the ports speak TLS by it.
 	callers callers
 
-	sources *source.Set
+	sources *source.Store
 	journal *journal.Journal
 	log     *eventlog.Log
 	ingest  *ingest.Ingest
@@ -83,9 +82,6 @@ func open(ctx context.Context, c config, logger *slog.Logger) (_ *server, err er
 	if s.callers, err = openCallers(c, s.metrics, logger.With("room", "auth")); err != nil {
 		return nil, err
 	}
-	if s.sources, err = loadSources(c, logger); err != nil {
-		return nil, err
-	}
 	if s.journal, err = journal.Open(filepath.Join(c.DataDir, "journal"), journal.Options{
 		MaxBytes: int64(c.JournalMaxBytes), MinFreeBytes: int64(c.MinFreeBytes), Logger: logger.With("room", "journal"),
 	}); err != nil {
@@ -97,9 +93,13 @@ func open(ctx context.Context, c config, logger *slog.Logger) (_ *server, err er
 	}); err != nil {
 		return nil, fmt.Errorf("open the log: %w", err)
 	}
+	if s.sources, err = openSources(ctx, c, s.log, logger.With("room", "source")); err != nil {
+		return nil, err
+	}
 	watchJournal(s.metrics, s.journal)
 	watchLog(s.metrics, s.log)
 	s.ingest = ingest.New(s.journal, s.log, s.metrics, logger.With("room", "ingest"))
+	s.ingest.Count(s.sources.Count)
 	s.hub = hub.New(rpc.HubLog(s.log), logger.With("room", "hub"))
 	s.drift = drift.New(s.hub, s.log.ID, filepath.Join(c.DataDir, "drift.json"), s.metrics, logger.With("room", "drift"))
 	if s.grpc, err = rpc.NewServer(rpc.Services{
@@ -122,25 +122,6 @@ func open(ctx context.Context, c config, logger *slog.Logger) (_ *server, err er
 		ErrorLog: slog.NewLogLogger(logger.With("room", "webhook").Handler(), slog.LevelDebug),
 	}
 	return s, s.listen(ctx)
-}
-
-// loadSources reads the sources file and adds the development sources if asked.
-func loadSources(c config, logger *slog.Logger) (*source.Set, error) {
-	var sources []*eventrelayv1.Source
-	if c.SourcesFile != "" {
-		loaded, err := source.Load(c.SourcesFile, logger)
-		if err != nil {
-			return nil, fmt.Errorf("--sources-file: %w", err)
-		}
-		sources = loaded
-	}
-	if c.Dev {
-		sources = append(sources, source.Dev()...)
-	}
-	if len(sources) == 0 {
-		logger.Warn("no sources: every webhook is answered 404; give --sources-file, or --dev for development")
-	}
-	return source.NewSet(sources)
 }
 
 // openManagement builds the management port: REST over the gRPC server, health, metrics.
@@ -192,14 +173,14 @@ func (s *server) ready() error {
 		return errors.New("the server is going down")
 	}
 	if !s.sources.Ready() {
-		return errors.New("the sources are not loaded yet")
+		return source.ErrNotLoaded
 	}
 	return s.journal.Err()
 }
 
 // serve runs everything until ctx ends, a port fails or the log is gone for good, then shuts down in the order in which the data flows and closes what open opened.
 func (s *server) serve(ctx context.Context) error {
-	failed := make(chan error, 5) // one for each of those that may end by themselves
+	failed := make(chan error, 6) // one for each of those that may end by themselves
 	var ports, loops sync.WaitGroup
 	looping, stopIngest := context.WithCancel(context.Background())
 	following, stopHub := context.WithCancel(context.Background())
@@ -211,6 +192,11 @@ func (s *server) serve(ctx context.Context) error {
 	loops.Go(func() { s.hub.Run(following) })
 	loops.Go(func() { s.drift.Run(following) })
 	loops.Go(func() { s.callers.files.Run(following) })
+	loops.Go(func() {
+		if err := s.sources.Run(following); err != nil {
+			failed <- err
+		}
+	})
 	ports.Go(func() { failed <- s.grpc.Serve(s.inner) })
 	ports.Go(func() { failed <- s.grpc.Serve(s.grpcListen) })
 	ports.Go(func() { failed <- s.management.Serve(s.managementListener) })

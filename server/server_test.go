@@ -60,7 +60,7 @@ type relay struct {
 func args(dir string, more ...string) []string {
 	return append([]string{
 		"--dev", "--data-dir", filepath.Join(dir, "data"), "--webhook-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0", "--grpc-addr", "127.0.0.1:0",
-		"--min-free-bytes", "1MiB",
+		"--min-free-bytes", "1MiB", "--secrets-key-file", filepath.Join(dir, "secrets.keys"),
 	}, more...)
 }
 

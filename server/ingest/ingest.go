@@ -60,6 +60,7 @@ type Ingest struct {
 	logger    *slog.Logger
 	translate func(translate.Notification) []translate.Event
 	meters    *meters
+	count     func(source string, events, duplicates int)
 
 	// done is the last record whose events are all in the log. Written by the loop only.
 	done atomic.Uint64
@@ -79,12 +80,15 @@ type place struct {
 
 // New returns an ingest from the journal to the log. Metrics go to the registerer.
 func New(from Journal, to Log, registerer prometheus.Registerer, logger *slog.Logger) *Ingest {
-	i := &Ingest{journal: from, log: to, logger: logger, translate: translate.Translate}
+	i := &Ingest{journal: from, log: to, logger: logger, translate: translate.Translate, count: func(string, int, int) {}}
 	// What was trimmed is in the log. Where the log stands beyond that is known when it has been asked.
 	i.done.Store(from.First() - 1)
 	i.meters = newMeters(registerer, i.Lag)
 	return i
 }
+
+// Count has a function told, after each step, how many events of each source are new in the log and how many were known. It is called before Run.
+func (i *Ingest) Count(count func(source string, events, duplicates int)) { i.count = count }
 
 // Lag returns how many acknowledged notifications are not in the log yet; of those that were left from before, until the log has been reached, how many may not be.
 func (i *Ingest) Lag() uint64 {
@@ -207,6 +211,7 @@ func (i *Ingest) step(ctx context.Context) error {
 		events []eventlog.Record
 		bytes  int
 		next   = i.next
+		copies = map[string]int{} // by source
 	)
 	for record, err := range i.journal.Read(ctx, next.record) {
 		if errors.Is(err, journal.ErrDamaged) {
@@ -226,6 +231,7 @@ func (i *Ingest) step(ctx context.Context) error {
 		for item := next.item; item < len(made); item++ {
 			if _, copied := i.known[made[item].ID]; copied {
 				i.meters.duplicates.Inc()
+				copies[record.Source]++
 				continue
 			}
 			events = append(events, eventlog.Record{
@@ -239,14 +245,16 @@ func (i *Ingest) step(ctx context.Context) error {
 			break
 		}
 	}
+	var appended eventlog.Appended
 	if len(events) > 0 {
-		appended, err := i.log.Append(ctx, events)
-		if err != nil {
+		var err error
+		if appended, err = i.log.Append(ctx, events); err != nil {
 			return fmt.Errorf("append the events of records %d to %d: %w", i.next.record, next.record-1, err)
 		}
 		i.meters.appended.Add(float64(appended.Stored))
 		i.meters.duplicates.Add(float64(appended.Duplicates))
 	}
+	i.tell(events, appended.Copies, copies)
 	i.next = next
 	i.done.Store(next.record - 1)
 	if i.knownThrough < next.record {
@@ -258,6 +266,31 @@ func (i *Ingest) step(ctx context.Context) error {
 		i.logger.Warn("trim of the journal failed", "through", next.record-1, "error", err)
 	}
 	return nil
+}
+
+// tell counts what a step did, by source. copied are the ids of those events that the log had; copies are those that were not even sent to it.
+func (i *Ingest) tell(events []eventlog.Record, copied []string, copies map[string]int) {
+	sources, stored := make(map[string]string, len(copied)), map[string]int{}
+	for _, id := range copied {
+		sources[id] = ""
+	}
+	for n := range events {
+		stored[events[n].Source]++
+		if _, ok := sources[events[n].ID]; ok {
+			sources[events[n].ID] = events[n].Source
+		}
+	}
+	for _, id := range copied {
+		stored[sources[id]]--
+		copies[sources[id]]++
+	}
+	for source, n := range stored {
+		i.count(source, n, copies[source])
+		delete(copies, source)
+	}
+	for source, n := range copies {
+		i.count(source, 0, n)
+	}
 }
 
 // events translates a record. What the translation cannot survive is stored whole, as one unknown event, so that nothing behind it has to wait.

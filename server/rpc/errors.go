@@ -20,6 +20,7 @@ import (
 	"eventrelay/server/eventlog"
 	"eventrelay/server/filter"
 	"eventrelay/server/hub"
+	"eventrelay/server/source"
 )
 
 // domain is the domain of every ErrorInfo of this service.
@@ -58,6 +59,11 @@ var sentinels = []struct {
 	{auth.ErrTokenMissing, codes.Unauthenticated, eventrelayv1.ErrorReason_ERROR_REASON_TOKEN_MISSING},
 	{auth.ErrTokenInvalid, codes.Unauthenticated, eventrelayv1.ErrorReason_ERROR_REASON_TOKEN_INVALID},
 	{auth.ErrTokenExpired, codes.Unauthenticated, eventrelayv1.ErrorReason_ERROR_REASON_TOKEN_EXPIRED},
+	{source.ErrNotFound, codes.NotFound, eventrelayv1.ErrorReason_ERROR_REASON_SOURCE_NOT_FOUND},
+	{source.ErrExists, codes.AlreadyExists, eventrelayv1.ErrorReason_ERROR_REASON_SOURCE_EXISTS},
+	{source.ErrReadOnly, codes.FailedPrecondition, eventrelayv1.ErrorReason_ERROR_REASON_SOURCE_READ_ONLY},
+	{source.ErrStale, codes.Aborted, eventrelayv1.ErrorReason_ERROR_REASON_ETAG_STALE},
+	{source.ErrNotLoaded, codes.Unavailable, eventrelayv1.ErrorReason_ERROR_REASON_LOG_UNAVAILABLE},
 	{hub.ErrClosed, codes.Unavailable, eventrelayv1.ErrorReason_ERROR_REASON_SHUTTING_DOWN},
 	{eventlog.ErrUnavailable, codes.Unavailable, eventrelayv1.ErrorReason_ERROR_REASON_LOG_UNAVAILABLE},
 	{eventlog.ErrReplaced, codes.Unavailable, eventrelayv1.ErrorReason_ERROR_REASON_LOG_UNAVAILABLE},
@@ -72,6 +78,8 @@ func toStatus(err error) *status.Status {
 		notFound *notFoundError
 		badExpr  *filter.InvalidError
 		role     *auth.RoleError
+		badInput *source.InvalidError
+		state    *source.StateError
 	)
 	switch {
 	case errors.As(err, &invalid):
@@ -95,20 +103,39 @@ func toStatus(err error) *status.Status {
 		return newStatus(codes.InvalidArgument, err.Error(), eventrelayv1.ErrorReason_ERROR_REASON_FILTER_INVALID, metadata, request)
 	case errors.As(err, &role):
 		return newStatus(codes.PermissionDenied, err.Error(), eventrelayv1.ErrorReason_ERROR_REASON_ROLE_INSUFFICIENT, map[string]string{"required_role": role.RequiredName()})
+	case errors.As(err, &badInput):
+		request := &errdetails.BadRequest{}
+		for _, v := range badInput.Violations {
+			request.FieldViolations = append(request.FieldViolations, &errdetails.BadRequest_FieldViolation{Field: v.Field, Description: v.Description})
+		}
+		return newStatus(codes.InvalidArgument, violationText(request), eventrelayv1.ErrorReason_ERROR_REASON_INVALID_REQUEST, nil, request)
 	case errors.Is(err, context.Canceled):
 		return status.New(codes.Canceled, "the caller went away")
 	case errors.Is(err, context.DeadlineExceeded):
 		return status.New(codes.DeadlineExceeded, "the call's deadline has passed")
 	}
 	for _, s := range sentinels {
-		if errors.Is(err, s.err) {
-			return newStatus(s.code, s.err.Error(), s.reason, nil)
+		if !errors.Is(err, s.err) {
+			continue
 		}
+		if errors.As(err, &state) {
+			return newStatus(s.code, state.Error(), s.reason, sourceMetadata(state))
+		}
+		return newStatus(s.code, s.err.Error(), s.reason, nil)
 	}
 	if s, ok := status.FromError(err); ok { // an error of gRPC itself, such as that of a broken stream
 		return s
 	}
 	return newStatus(codes.Internal, "internal error; the server's log has the details", eventrelayv1.ErrorReason_ERROR_REASON_INTERNAL, nil)
+}
+
+// sourceMetadata is what a client needs to go on: the source's name, and its etag where that is what was wrong.
+func sourceMetadata(state *source.StateError) map[string]string {
+	metadata := map[string]string{"source": state.Name}
+	if state.Etag != "" {
+		metadata["etag"] = state.Etag
+	}
+	return metadata
 }
 
 // violationText names every field that breaks a rule, with the rule.

@@ -33,6 +33,7 @@ import (
 	"eventrelay/server/drift"
 	"eventrelay/server/eventlog"
 	"eventrelay/server/hub"
+	"eventrelay/server/source"
 )
 
 // began is when the first event of a test was received; event n was received n seconds later.
@@ -105,17 +106,18 @@ func newSilentRelay(t *testing.T, options eventlog.Options) *relay {
 	return &relay{t: t, log: log, hub: bell, counted: counted, events: eventrelayv1.NewEventServiceClient(conn), schema: eventrelayv1.NewSchemaServiceClient(conn)}
 }
 
-type fakeSources struct{}
+// fakeSources can be read only.
+type fakeSources struct{ Sources }
 
-func (fakeSources) Get(name string) (*eventrelayv1.Source, bool) {
+func (fakeSources) Get(name string) (*eventrelayv1.Source, error) {
 	if name != "sources/shop" {
-		return nil, false
+		return nil, &source.StateError{Name: name, Err: source.ErrNotFound}
 	}
-	return &eventrelayv1.Source{Name: name}, true
+	return &eventrelayv1.Source{Name: name}, nil
 }
 
-func (fakeSources) List() []*eventrelayv1.Source {
-	return []*eventrelayv1.Source{{Name: "sources/a"}, {Name: "sources/b"}, {Name: "sources/c"}}
+func (fakeSources) List() ([]*eventrelayv1.Source, error) {
+	return []*eventrelayv1.Source{{Name: "sources/a"}, {Name: "sources/b"}, {Name: "sources/c"}}, nil
 }
 
 // id is the id of the nth event.

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"time"
 
 	eventrelayv1 "eventrelay/gen/go/eventrelay/v1"
 )
@@ -35,40 +36,65 @@ type Endpoint struct {
 	// RequireClientCertificate asks that the sender of a notification also show the provider's client certificate. The handshake does without: its token proves who asks.
 	RequireClientCertificate bool
 
+	// Unusable says that the source is there but this server cannot use its record, so that a notification is neither accepted nor told that it has no source.
+	Unusable bool
+
 	// The secrets live in closures, for nothing that goes through a value by reflection sees into one: fmt does that, past Format,
-	// where it meets an Endpoint in an unexported field. Both are nil or immutable.
-	signed func(body []byte, digest [sha256.Size]byte) bool
+	// where it meets an Endpoint in an unexported field. All are nil or immutable.
+	signed func(body []byte, digest [sha256.Size]byte) int
 	token  func(token string) bool
+	shown  func(header http.Header) bool
+
+	// tally counts what comes in; nil in the zero Endpoint. The uses are those of what the closures check, in their order.
+	tally                         *tally
+	secretUses, tokenUse, showing []use
+	// wanted are the canonical names of the headers that a sender must show.
+	wanted []string
 }
 
-func newEndpoint(id string, src *eventrelayv1.Source) Endpoint {
-	return Endpoint{
+func newEndpoint(id string, src *eventrelayv1.Source, counted *tally, uses []use) Endpoint {
+	e := Endpoint{
 		ID:       id,
 		Provider: src.GetProvider(),
 		Paused:   src.GetPaused(),
 		signed:   signedUnder(src.GetAppSecrets()),
 		token:    tokenIs(src.GetVerifyToken()),
+		shown:    headersAre(src.GetHeaders()),
+		tally:    counted,
 	}
+	for _, u := range uses {
+		switch {
+		case strings.HasPrefix(u.field, "app_secrets["):
+			e.secretUses = append(e.secretUses, u)
+		case u.field == "verify_token":
+			e.tokenUse = append(e.tokenUse, u)
+		case strings.HasPrefix(u.field, "headers["):
+			e.showing = append(e.showing, u)
+		}
+	}
+	for name := range src.GetHeaders() {
+		e.wanted = append(e.wanted, http.CanonicalHeaderKey(name))
+	}
+	return e
 }
 
-// signedUnder returns a function that reports whether digest is the HMAC-SHA256 of body under any of the secrets. Its time tells
-// neither which nor how nearly.
-func signedUnder(secrets []string) func(body []byte, digest [sha256.Size]byte) bool {
+// signedUnder returns a function that says under which of the secrets digest is the HMAC-SHA256 of body, -1 if under none. Its time tells
+// neither which nor how nearly. Secrets that are empty are left out, and not counted: anybody can sign under an empty key.
+func signedUnder(secrets []string) func(body []byte, digest [sha256.Size]byte) int {
 	var keys [][]byte
 	for _, secret := range secrets {
-		// Anybody can sign under an empty key.
 		if secret != "" {
 			keys = append(keys, []byte(secret))
 		}
 	}
-	return func(body []byte, digest [sha256.Size]byte) bool {
-		matched := 0
-		for _, key := range keys {
+	return func(body []byte, digest [sha256.Size]byte) int {
+		which := -1
+		for i, key := range keys {
 			mac := hmac.New(sha256.New, key)
 			mac.Write(body)
-			matched |= subtle.ConstantTimeCompare(mac.Sum(nil), digest[:])
+			which = subtle.ConstantTimeSelect(subtle.ConstantTimeCompare(mac.Sum(nil), digest[:]), i, which)
 		}
-		return matched == 1
+		return which
 	}
 }
 
@@ -82,6 +108,27 @@ func tokenIs(configured string) func(token string) bool {
 	return func(token string) bool {
 		got := sha256.Sum256([]byte(token))
 		return subtle.ConstantTimeCompare(got[:], want[:]) == 1
+	}
+}
+
+// headersAre returns a function that reports whether a header has all the configured fields, each once and with its value; nil where none is configured. Its time tells
+// neither which is wrong nor how nearly.
+func headersAre(configured map[string]string) func(header http.Header) bool {
+	if len(configured) == 0 {
+		return nil
+	}
+	names, want := make([]string, 0, len(configured)), make([][sha256.Size]byte, 0, len(configured))
+	for name, value := range configured {
+		names, want = append(names, http.CanonicalHeaderKey(name)), append(want, sha256.Sum256([]byte(value)))
+	}
+	return func(header http.Header) bool {
+		matched := 1
+		for i, name := range names {
+			// Several values are joined by what no value can hold, so that they match nothing.
+			got := sha256.Sum256([]byte(strings.Join(header[name], "\x00")))
+			matched &= subtle.ConstantTimeCompare(got[:], want[i][:])
+		}
+		return matched == 1
 	}
 }
 
@@ -102,21 +149,57 @@ func (e Endpoint) Handshake() bool { return e.Provider == eventrelayv1.Provider_
 
 // CheckSignatureHeader reports what can be known before the body is there: nil if the headers carry exactly one signature in
 // the provider's form, else an error that wraps ErrSignatureMissing or ErrSignatureMalformed. It lets a receiver refuse
-// who does not even claim to be the provider without taking in a body.
+// who does not even claim to be the provider without taking in a body. Of a provider that does not sign, the headers are all there is to check, so then the
+// answer is the one that VerifySignature gives.
 func (e Endpoint) CheckSignatureHeader(header http.Header) error {
+	if e.byHeaders() {
+		return e.checkHeaders(header)
+	}
 	_, err := e.claim(header)
 	return err
 }
 
 // VerifySignature returns nil if the headers carry the HMAC-SHA256 of exactly these body bytes under one of the endpoint's
 // secrets, and else an error that wraps one of ErrSignatureMissing, ErrSignatureMalformed and ErrSignatureWrong. Every secret is
-// tried, also after one has matched, and compared in constant time.
+// tried, also after one has matched, and compared in constant time. Of a provider that does not sign, the headers must be those configured, all of them.
 func (e Endpoint) VerifySignature(header http.Header, body []byte) error {
+	if e.byHeaders() {
+		if err := e.checkHeaders(header); err != nil {
+			return err
+		}
+		for _, u := range e.showing {
+			u.now()
+		}
+		return nil
+	}
 	claimed, err := e.claim(header)
 	if err != nil {
 		return err
 	}
-	if e.signed == nil || !e.signed(body, claimed) {
+	which := -1
+	if e.signed != nil {
+		which = e.signed(body, claimed)
+	}
+	if which < 0 {
+		return ErrSignatureWrong
+	}
+	e.secretUses[which].now()
+	return nil
+}
+
+// byHeaders reports whether the provider does not sign but shows what was agreed on.
+func (e Endpoint) byHeaders() bool {
+	return e.Provider == eventrelayv1.Provider_PROVIDER_DIALOG360_CHANNEL
+}
+
+// checkHeaders checks what a provider that does not sign shows.
+func (e Endpoint) checkHeaders(header http.Header) error {
+	for _, name := range e.wanted {
+		if len(header[name]) == 0 {
+			return ErrSignatureMissing
+		}
+	}
+	if e.shown == nil || !e.shown(header) {
 		return ErrSignatureWrong
 	}
 	return nil
@@ -124,7 +207,27 @@ func (e Endpoint) VerifySignature(header http.Header, body []byte) error {
 
 // VerifyToken reports whether token is the configured verify token. Where none is configured nothing matches, nor does "".
 func (e Endpoint) VerifyToken(token string) bool {
-	return e.token != nil && e.token(token)
+	if e.token == nil || !e.token(token) {
+		return false
+	}
+	for _, u := range e.tokenUse {
+		u.now()
+	}
+	return true
+}
+
+// Accepted counts a notification that was answered 200.
+func (e Endpoint) Accepted(at time.Time) {
+	if e.tally != nil {
+		e.tally.accept(at)
+	}
+}
+
+// Refused counts a request that was refused, for a reason out of a small set.
+func (e Endpoint) Refused(reason string) {
+	if e.tally != nil {
+		e.tally.refuse(reason)
+	}
 }
 
 // claim returns the digest that the headers claim for the body.

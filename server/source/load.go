@@ -32,7 +32,7 @@ const maxFile = 32 << 20
 //	    verify_token: a token of your own
 //
 // The keys of an entry are the field names of eventrelay.v1.Source. A key that is unknown or given twice, a value of the wrong kind,
-// null, an alias, a webhook_path (it follows from the name) or a second document is an error that names file, line and column,
+// null, an alias, a field that is output only or a second document is an error that names file, line and column,
 // and the field where there is one; no error shows a secret. Whether the sources are valid and distinct is NewSet's to say.
 //
 // A file that others than its owner may read is read all the same, with a warning to logger; nil discards it.
@@ -115,19 +115,22 @@ func (c *checker) top(root *yaml.Node, list protoreflect.FieldDescriptor) {
 	}
 }
 
-// message checks one entry of the list.
+// sourceName is the full name of the message that an entry of the list is.
+var sourceName = (&eventrelayv1.Source{}).ProtoReflect().Descriptor().FullName()
+
+// message checks one entry of the list, or a message in it.
 func (c *checker) message(node *yaml.Node, descriptor protoreflect.MessageDescriptor) {
 	if node.Kind != yaml.MappingNode {
-		c.report(node, "expected a source with its fields, as in `- name: sources/shop`")
+		c.report(node, "expected a %s with its fields, as in `- name: sources/shop`", strings.ToLower(string(descriptor.Name())))
 		return
 	}
 	for key, value := range c.pairs(node) {
 		field := descriptor.Fields().ByName(protoreflect.Name(key.Value))
 		switch {
 		case field == nil:
-			c.report(key, "unknown field %s; a source has %s", quoted(key.Value), names(descriptor))
-		case field.Name() == "webhook_path":
-			c.report(key, "webhook_path: it follows from the name and cannot be set; remove it")
+			c.report(key, "unknown field %s; there are %s", quoted(key.Value), names(descriptor))
+		case descriptor.FullName() == sourceName && outputOnly[field.Name()] && field.Name() != "name":
+			c.report(key, "%s: the server sets it, so it cannot be set here; remove it", field.Name())
 		default:
 			c.value(value, field)
 		}
@@ -157,6 +160,8 @@ func (c *checker) value(node *yaml.Node, field protoreflect.FieldDescriptor) {
 		for _, item := range c.pairs(node) {
 			c.scalar(item, field)
 		}
+	case field.Message() != nil:
+		c.message(node, field.Message())
 	default:
 		c.scalar(node, field)
 	}
@@ -200,10 +205,11 @@ func quoted(key string) string {
 	return strconv.Quote(key)
 }
 
+// names lists the fields of a message that can be set.
 func names(descriptor protoreflect.MessageDescriptor) string {
 	list := make([]string, 0, descriptor.Fields().Len())
 	for i := range descriptor.Fields().Len() {
-		if name := descriptor.Fields().Get(i).Name(); name != "webhook_path" {
+		if name := descriptor.Fields().Get(i).Name(); descriptor.FullName() != sourceName || !outputOnly[name] || name == "name" {
 			list = append(list, string(name))
 		}
 	}

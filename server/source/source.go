@@ -1,22 +1,22 @@
 // Package source holds the configured endpoints that providers post to, and the secrets that prove who posts.
 //
-// A Set is made once from validated sources and never changes, so any number of goroutines may use it. What it gives out is of
-// two kinds: the Source message without its secrets, for people, and the Endpoint, which can check a signature or a handshake
-// token but cannot be made to show what it checks against: not by fmt, not by slog, not by encoding it.
+// A Store has those of a file, which never change, and those that are created by calls. The latter lie, encrypted, in a bucket of the log, which all relays that share the log
+// watch, and in a snapshot on this disk, so that their webhooks are accepted while the log is away. What the webhook asks for it reads from a Set, a fixed view that is
+// replaced by the next whenever a source changes: it never waits for a change, nor for the log.
 //
-// A source that could not check a sender is refused when the Set is made; there is no endpoint that accepts what it cannot check.
+// What is given out is of two kinds: the Source message without its secrets, for people, and the Endpoint, which can check a signature or a handshake
+// token but cannot be made to show what it checks against: not by fmt, not by slog, not by encoding it. Credentials, for calls to a provider, are the one exception, and
+// have to be asked for each by its name.
+//
+// A source that could not check a sender is refused; there is no endpoint that accepts what it cannot check.
 package source
 
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
-	"unicode"
 
-	"buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
-	"buf.build/go/protovalidate"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/descriptorpb"
@@ -29,17 +29,30 @@ const (
 	pathPrefix = "/webhooks/"
 )
 
-// validName is the rule of the proto, here only to decide how an error names the source.
-var validName = regexp.MustCompile("^" + namePrefix + "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
-
-// ErrInvalid is what every error about a source's own content wraps.
-var ErrInvalid = errors.New("invalid source")
-
 // A Set is a fixed collection of sources. It is safe for concurrent use.
 type Set struct {
-	names     []string // sorted
-	sources   map[string]*eventrelayv1.Source
-	endpoints map[string]Endpoint
+	names []string // of those that can be shown, sorted
+	items map[string]*item
+}
+
+// item is one source of a Set, by its id.
+type item struct {
+	// shown is the source without its secrets; nil for one whose record cannot be used, which has an endpoint that refuses.
+	shown    *eventrelayv1.Source
+	endpoint Endpoint
+	tally    *tally
+	uses     []use
+	// whole returns the source with its secrets. They live in a closure, for nothing that goes through a value by reflection sees into one.
+	whole func() *eventrelayv1.Source
+}
+
+// newItem makes an item of a valid source, which it takes over.
+func newItem(src *eventrelayv1.Source, counted *tally) *item {
+	id := strings.TrimPrefix(src.GetName(), namePrefix)
+	shown := withoutSecrets(src)
+	shown.WebhookPath = pathPrefix + id
+	uses := counted.uses(src)
+	return &item{shown: shown, endpoint: newEndpoint(id, src, counted, uses), tally: counted, uses: uses, whole: func() *eventrelayv1.Source { return src }}
 }
 
 // NewSet validates the sources and makes a set of them. It keeps no reference to what it is given.
@@ -47,61 +60,84 @@ type Set struct {
 // The error wraps ErrInvalid and has a line for each thing that is wrong, with the source, the field and what is asked for; it
 // never shows the value of a secret. A webhook_path in the input is ignored: it follows from the name.
 func NewSet(sources []*eventrelayv1.Source) (*Set, error) {
-	set := &Set{
-		sources:   make(map[string]*eventrelayv1.Source, len(sources)),
-		endpoints: make(map[string]Endpoint, len(sources)),
+	items, err := newItems(sources, &tallies{}, false)
+	if err != nil {
+		return nil, err
 	}
+	return setOf(items), nil
+}
+
+// newItems validates the sources and makes items of copies of them.
+func newItems(sources []*eventrelayv1.Source, counted *tallies, clientCertificates bool) (map[string]*item, error) {
+	items := make(map[string]*item, len(sources))
 	var problems []error
 	for i, src := range sources {
 		if src == nil {
 			problems = append(problems, fmt.Errorf("%w number %d: it is empty", ErrInvalid, i+1))
 			continue
 		}
-		if found := check(src, i); len(found) > 0 {
-			problems = append(problems, found...)
+		if found := check(src, clientCertificates); len(found) > 0 {
+			for _, v := range found {
+				problems = append(problems, fmt.Errorf("%w %s: %s", ErrInvalid, label(src, i), v))
+			}
 			continue
 		}
-		name := src.GetName()
-		if _, taken := set.sources[name]; taken {
-			problems = append(problems, fmt.Errorf("%w %s: name: it is used twice; give every source a name of its own", ErrInvalid, name))
+		id := strings.TrimPrefix(src.GetName(), namePrefix)
+		if items[id] != nil {
+			problems = append(problems, fmt.Errorf("%w %s: name: it is used twice; give every source a name of its own", ErrInvalid, src.GetName()))
 			continue
 		}
-		id := strings.TrimPrefix(name, namePrefix)
-		shown := withoutSecrets(src)
-		shown.WebhookPath = pathPrefix + id
-		set.names = append(set.names, name)
-		set.sources[name] = shown
-		set.endpoints[id] = newEndpoint(id, src)
+		items[id] = newItem(proto.CloneOf(src), counted.of(id))
 	}
-	if len(problems) > 0 {
-		return nil, errors.Join(problems...)
+	return items, errors.Join(problems...)
+}
+
+// setOf makes a set of items, which it takes over.
+func setOf(items map[string]*item) *Set {
+	set := &Set{items: items}
+	for _, it := range items {
+		if it.shown != nil {
+			set.names = append(set.names, it.shown.GetName())
+		}
 	}
 	slices.Sort(set.names)
-	return set, nil
+	return set
 }
 
 // Get returns a copy of the source of that name (`sources/{id}`), without its secrets and with webhook_path set.
 func (s *Set) Get(name string) (*eventrelayv1.Source, bool) {
-	src, ok := s.sources[name]
-	if !ok {
+	it := s.find(name)
+	if it == nil || it.shown == nil {
 		return nil, false
 	}
-	return proto.CloneOf(src), true
+	return proto.CloneOf(it.shown), true
 }
 
 // List returns copies of all sources, by name, as Get returns them.
 func (s *Set) List() []*eventrelayv1.Source {
 	list := make([]*eventrelayv1.Source, 0, len(s.names))
 	for _, name := range s.names {
-		list = append(list, proto.CloneOf(s.sources[name]))
+		list = append(list, proto.CloneOf(s.find(name).shown))
 	}
 	return list
 }
 
+// find returns the item of that name, or nil.
+func (s *Set) find(name string) *item {
+	id, ok := strings.CutPrefix(name, namePrefix)
+	if !ok {
+		return nil
+	}
+	return s.items[id]
+}
+
 // Endpoint returns what checks the senders of the source with that id, the last part of its name.
 func (s *Set) Endpoint(id string) (Endpoint, bool) {
-	e, ok := s.endpoints[id]
-	return e, ok
+	it, ok := s.items[id]
+	if !ok {
+		return Endpoint{}, false
+	}
+	return it.endpoint, true
 }
 
 // Ready reports whether the sources are known. Those of a Set always are.
@@ -125,63 +161,6 @@ func Dev() []*eventrelayv1.Source {
 		},
 	}
 }
-
-// check returns what is wrong with one source, the i-th of its list. The rules stand in the proto; their messages speak of
-// the rule, never of the value.
-func check(src *eventrelayv1.Source, i int) []error {
-	label := src.GetName()
-	if !validName.MatchString(label) {
-		label = fmt.Sprintf("number %d (%.80q)", i+1, label)
-	}
-	var problems []error
-	report := func(text string) {
-		problems = append(problems, fmt.Errorf("%w %s: %s", ErrInvalid, label, text))
-	}
-
-	err := protovalidate.Validate(src)
-	var violations *protovalidate.ValidationError
-	switch {
-	case err == nil:
-	case errors.As(err, &violations):
-		for _, v := range violations.Violations {
-			report(describe(v.Proto))
-		}
-	default:
-		// What a rule says that could not be evaluated is not ours to vouch for, so it is not repeated.
-		report("the rules for sources could not be evaluated")
-	}
-
-	for j, secret := range src.GetAppSecrets() {
-		if padded(secret) {
-			report(fmt.Sprintf("app_secrets[%d]: it starts or ends with white space, which no provider's secret does; remove it", j))
-		}
-	}
-	if padded(src.GetVerifyToken()) {
-		report("verify_token: it starts or ends with white space; remove it here and where it is registered with the provider")
-	}
-	return problems
-}
-
-// describe says what a violation asks for.
-func describe(violation *validate.Violation) string {
-	path := violation.GetField().GetElements()
-	if len(path) == 0 {
-		return violation.GetMessage() // A rule about the whole message names its field itself.
-	}
-	switch field := path[0].GetFieldName(); field {
-	case "name":
-		return "name: it must be sources/{id}, the id being 1 to 63 of a-z, 0-9 and -, with a letter or digit first and last"
-	case "provider":
-		return "provider: it must be PROVIDER_META or PROVIDER_DIALOG360_PARTNER"
-	case "labels":
-		return "labels: a key or value " + violation.GetMessage() // The path would show the key, which may be any text.
-	default:
-		return protovalidate.FieldPathString(violation.GetField()) + ": " + violation.GetMessage()
-	}
-}
-
-// padded reports white space at an end, as a block scalar of YAML or a pasted line leaves it.
-func padded(s string) bool { return strings.TrimFunc(s, unicode.IsSpace) != s }
 
 // withoutSecrets returns a copy in which every field that the proto marks debug_redact is unset, so that a secret added to
 // the proto is covered without a change here.

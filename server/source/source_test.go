@@ -140,7 +140,7 @@ func TestInvalidSourcesAreRefusedByNameFieldAndFix(t *testing.T) {
 		{"token with a space", func(s *eventrelayv1.Source) { s.VerifyToken = " " + shopToken }, []string{"verify_token", "white space"}},
 		{"no provider", func(s *eventrelayv1.Source) { s.Provider = 0 }, []string{"sources/shop", "provider", "PROVIDER_META"}},
 		{"unknown provider", func(s *eventrelayv1.Source) { s.Provider = 99 }, []string{"provider"}},
-		{"channel", func(s *eventrelayv1.Source) { s.Provider = eventrelayv1.Provider_PROVIDER_DIALOG360_CHANNEL }, []string{"provider", "not served"}},
+		{"channel", func(s *eventrelayv1.Source) { s.Provider = eventrelayv1.Provider_PROVIDER_DIALOG360_CHANNEL }, []string{"sources/shop", "headers", "at least one header"}},
 		{"bare id", func(s *eventrelayv1.Source) { s.Name = "shop" }, []string{"number 1", `"shop"`, "name", "sources/{id}"}},
 		{"upper case", func(s *eventrelayv1.Source) { s.Name = "sources/Shop" }, []string{"number 1", "name"}},
 		{"path in the name", func(s *eventrelayv1.Source) { s.Name = "sources/../etc" }, []string{"name"}},

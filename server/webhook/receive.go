@@ -64,6 +64,7 @@ func (h *handler) receive(w http.ResponseWriter, r *http.Request, e source.Endpo
 	if err != nil {
 		return refuseAppend(err)
 	}
+	e.Accepted(h.now())
 	w.WriteHeader(http.StatusOK)
 	return nil
 }

@@ -32,6 +32,7 @@ const handshakeText = "handshake refused: hub.mode must be subscribe, hub.verify
 var (
 	unknownSource = &refusal{status: http.StatusNotFound, reason: "unknown_source", text: "no such source: the path must be /webhooks/ and the id of a configured source"}
 	notReady      = &refusal{status: http.StatusServiceUnavailable, reason: "not_ready", text: "the sources are not loaded yet: try again later"}
+	unusable      = &refusal{status: http.StatusServiceUnavailable, reason: "unusable_source", text: "the source cannot be used by this server at the moment: try again later"}
 	methodGetPost = &refusal{status: http.StatusMethodNotAllowed, reason: "method", allow: "GET, POST", text: "method not allowed: GET for the handshake, POST for a notification"}
 	methodPost    = &refusal{status: http.StatusMethodNotAllowed, reason: "method", allow: "POST", text: "method not allowed: this provider has no handshake, POST a notification"}
 
@@ -71,7 +72,7 @@ func refuseClient(err error) *refusal {
 	return &refusal{status: http.StatusForbidden, reason: "client_certificate", text: "client certificate missing or wrong: this source takes notifications only from who shows the provider's", err: err}
 }
 
-// refuseSignature answers alike whatever is wrong with a signature: the reason is for who runs the relay.
+// refuseSignature answers alike whatever is wrong with a signature, or with the headers that stand in for one: the reason is for who runs the relay.
 func refuseSignature(e source.Endpoint, err error) *refusal {
 	reason := "signature_wrong"
 	switch {
@@ -80,12 +81,11 @@ func refuseSignature(e source.Endpoint, err error) *refusal {
 	case errors.Is(err, source.ErrSignatureMalformed):
 		reason = "signature_malformed"
 	}
-	return &refusal{
-		status: http.StatusUnauthorized,
-		reason: reason,
-		text:   "signature missing or wrong: the header " + e.SignatureHeader() + " must be sha256= and the HMAC-SHA256 of the body in hexadecimal, under the app secret of this source",
-		err:    err,
+	text := "signature missing or wrong: the header " + e.SignatureHeader() + " must be sha256= and the HMAC-SHA256 of the body in hexadecimal, under the app secret of this source"
+	if e.SignatureHeader() == "" {
+		text = "credentials missing or wrong: the headers that this source was registered with must be there, each once, with exactly the values given"
 	}
+	return &refusal{status: http.StatusUnauthorized, reason: reason, text: text, err: err}
 }
 
 // refuseAppend answers for an inbox that did not take a notification. All but a record that can never fit is worth a retry.

@@ -7,8 +7,9 @@
 // The checks go from cheap to dear, and whatever can be known without the body is decided without it:
 //
 //	404  nothing that could be a source
-//	503  the sources are not known yet
+//	503  the source is not known, and the sources are not loaded yet
 //	404  no such source
+//	503  the record of the source cannot be used
 //	405  the provider has no use for the method
 //	403  a handshake that does not show the mode, the source's token and a challenge, each once (GET)
 //	503  the source is paused (POST, as all that follows)
@@ -137,39 +138,42 @@ type handler struct {
 // ServeHTTP answers one request, counts it, and logs it if it is refused.
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := h.now()
-	known, no := h.serve(w, r)
+	e, no := h.serve(w, r)
 	if no != nil {
 		no.write(w)
-		h.metrics.refused(known, no.reason)
-		h.log.refused(r.Context(), h.now(), known, no)
+		e.Refused(no.reason)
+		h.metrics.refused(e.ID, no.reason)
+		h.log.refused(r.Context(), h.now(), e.ID, no)
 	}
-	h.metrics.answered(known, no.code(), h.now().Sub(start))
+	h.metrics.answered(e.ID, no.code(), h.now().Sub(start))
 }
 
-// serve answers the request unless it returns a refusal. It also returns the id of the source, "" where there is no such
+// serve answers the request unless it returns a refusal. It also returns the endpoint, which is zero where there is no such
 // source: what a stranger may choose does not become a label or a line in the log.
-func (h *handler) serve(w http.ResponseWriter, r *http.Request) (known string, no *refusal) {
+func (h *handler) serve(w http.ResponseWriter, r *http.Request) (source.Endpoint, *refusal) {
+	none := source.Endpoint{}
 	id, ok := strings.CutPrefix(r.URL.Path, pathPrefix)
 	if !ok || !validID(id) {
-		return "", unknownSource.unread(r)
+		return none, unknownSource.unread(r)
 	}
 	// Asked first: sources that become known in between may then be found, but not be missed.
-	if !h.sources.Ready() {
-		return "", notReady.unread(r)
-	}
+	ready := h.sources.Ready()
 	e, ok := h.sources.Endpoint(id)
-	if !ok {
-		return "", unknownSource.unread(r)
-	}
 	switch {
+	case !ok && !ready:
+		return none, notReady.unread(r)
+	case !ok:
+		return none, unknownSource.unread(r)
+	case e.Unusable:
+		return e, unusable.unread(r)
 	case r.Method == http.MethodPost:
-		return id, h.receive(w, r, e)
+		return e, h.receive(w, r, e)
 	case r.Method == http.MethodGet && e.Handshake():
-		return id, handshake(w, r, e)
+		return e, handshake(w, r, e)
 	case e.Handshake():
-		return id, methodGetPost.unread(r)
+		return e, methodGetPost.unread(r)
 	default:
-		return id, methodPost.unread(r)
+		return e, methodPost.unread(r)
 	}
 }
 

@@ -101,7 +101,7 @@ const (
 	ErrorReason_ERROR_REASON_SOURCE_READ_ONLY ErrorReason = 14
 	// ABORTED: the resource has changed since the etag was given out: read it again.
 	//
-	//	{"reason": "ETAG_STALE", "domain": "eventrelay", "metadata": {"etag": "..."}}
+	//	{"reason": "ETAG_STALE", "domain": "eventrelay", "metadata": {"source": "sources/shop", "etag": "..."}}
 	ErrorReason_ERROR_REASON_ETAG_STALE ErrorReason = 15
 )
 
