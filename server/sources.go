@@ -86,12 +86,12 @@ func resolve(path string) string {
 	if err != nil {
 		return path
 	}
-	real, err := filepath.EvalSymlinks(path)
+	resolved, err := filepath.EvalSymlinks(path)
 	if errors.Is(err, fs.ErrNotExist) && filepath.Dir(path) != path {
 		return filepath.Join(resolve(filepath.Dir(path)), filepath.Base(path))
 	}
 	if err != nil {
 		return path
 	}
-	return real
+	return resolved
 }

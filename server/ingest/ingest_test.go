@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -46,6 +47,8 @@ type rig struct {
 	// to and from are what the ingest sees of the two, for tests that want faults in between.
 	to   Log
 	from Journal
+	// count, if set, is told what each step did.
+	count func(source string, events, duplicates int)
 
 	ingest *Ingest
 	stop   func()
@@ -74,6 +77,9 @@ func newRig(t *testing.T, options eventlog.Options) *rig {
 func (r *rig) start() {
 	r.ingest = New(r.from, r.to, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
 	r.ingest.translate = words
+	if r.count != nil {
+		r.ingest.Count(r.count)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() {
@@ -164,6 +170,33 @@ func TestARestartGoesOnWhereTheLogEnds(t *testing.T) {
 	r.start()
 	if got := r.drained(); !slices.Equal(got, want) {
 		t.Errorf("stored %d events, want %d", len(got), len(want))
+	}
+}
+
+func TestEventsAndCopiesAreCountedBySource(t *testing.T) {
+	r := newRig(t, eventlog.Options{})
+	counted := map[string][2]int{}
+	r.count = func(source string, events, duplicates int) {
+		c := counted[source]
+		counted[source] = [2]int{c[0] + events, c[1] + duplicates}
+	}
+	receive := func(source, body string) {
+		t.Helper()
+		if _, err := r.journal.Append(t.Context(), journal.Record{Source: source, ReceivedAt: time.Now(), Body: []byte(body)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	receive("shop", "a b")
+	receive("agency", "c")
+	receive("shop", "b d")
+	r.start()
+	r.drained()
+	receive("agency", "c c e")
+	receive("shop", "a")
+	r.drained()
+	r.halt()
+	if want := (map[string][2]int{"shop": {3, 2}, "agency": {2, 2}}); !maps.Equal(counted, want) {
+		t.Errorf("counted %v, want %v", counted, want)
 	}
 }
 

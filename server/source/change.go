@@ -80,8 +80,7 @@ func (s *Store) RotateSecret(ctx context.Context, name, secret, tag string) (*ev
 		}
 		return to, true, nil
 	})
-	var wrong *InvalidError
-	if errors.As(err, &wrong) {
+	if wrong, ok := errors.AsType[*InvalidError](err); ok {
 		for i, v := range wrong.Violations {
 			if strings.HasPrefix(v.Field, "app_secrets[") {
 				wrong.Violations[i].Field = "app_secret" // the field of this call

@@ -34,10 +34,14 @@ func TestAMaskChangesWhatItNamesAndNothingElse(t *testing.T) {
 		{"what is set", nil, &eventrelayv1.Source{DisplayName: "New", Paused: true}, func(s *eventrelayv1.Source) { s.DisplayName, s.Paused = "New", true }},
 		{"a map", []string{"labels"}, &eventrelayv1.Source{Labels: map[string]string{"x": "y"}}, func(s *eventrelayv1.Source) { s.Labels = map[string]string{"x": "y"} }},
 		{"a key", []string{"labels.x"}, &eventrelayv1.Source{Labels: map[string]string{"x": "y", "team": "no"}}, func(s *eventrelayv1.Source) { s.Labels["x"] = "y" }},
-		{"a key that ends", []string{"labels.team"}, &eventrelayv1.Source{}, func(s *eventrelayv1.Source) { delete(s.Labels, "team") }},
+		{"a key that ends", []string{"labels.team"}, &eventrelayv1.Source{}, func(s *eventrelayv1.Source) { delete(s.GetLabels(), "team") }},
 		{"a quoted key", []string{"labels.`a.b`"}, &eventrelayv1.Source{Labels: map[string]string{"a.b": "d"}}, func(s *eventrelayv1.Source) { s.Labels["a.b"] = "d" }},
-		{"a part", []string{"subscriptions.public_base_url"}, &eventrelayv1.Source{Subscriptions: &eventrelayv1.SourceSubscriptions{PublicBaseUrl: "https://b.example"}},
-			func(s *eventrelayv1.Source) { s.Subscriptions.PublicBaseUrl = "https://b.example" }},
+		{
+			"a part",
+			[]string{"subscriptions.public_base_url"},
+			&eventrelayv1.Source{Subscriptions: &eventrelayv1.SourceSubscriptions{PublicBaseUrl: "https://b.example"}},
+			func(s *eventrelayv1.Source) { s.Subscriptions.PublicBaseUrl = "https://b.example" },
+		},
 		{"a part of nothing", []string{"subscriptions.objects"}, &eventrelayv1.Source{}, func(s *eventrelayv1.Source) { s.Subscriptions.Objects = nil }},
 		{"the whole", []string{"subscriptions"}, &eventrelayv1.Source{}, func(s *eventrelayv1.Source) { s.Subscriptions = nil }},
 		{"what is output only", []string{"name", "etag", "stats", "stats.events", "origin", "create_time.seconds", "paused"}, &eventrelayv1.Source{Paused: true}, func(s *eventrelayv1.Source) { s.Paused = true }},
@@ -176,16 +180,17 @@ func TestCredentialsAreGivenOneByOneAndNeverPrinted(t *testing.T) {
 		c.AccessToken() != "s3cr3t-access" || c.PartnerAPIKey() != "s3cr3t-partner" || c.ChannelAPIKey() != "s3cr3t-channel" {
 		t.Error("not what was set")
 	}
+	s.stop() // for the store itself is printed below
 	holder := struct {
 		Shown  source.Credentials
 		hidden source.Credentials
 	}{c, c}
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
-		for _, value := range []any{c, &c, holder, []source.Credentials{c}, s.Store, *new(source.Credentials)} {
+		for _, value := range []any{c, &c, holder, []source.Credentials{c}, s.Store, source.Credentials{}} {
 			noSecret(t, fmt.Sprintf(verb, value))
 		}
 	}
-	encoded, err := json.Marshal(holder)
+	encoded, err := json.Marshal(holder) //nolint:musttag // it is the lack of tags that must not matter
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -80,7 +80,7 @@ func applyPath(path string, from, to protoreflect.Message) (why string) {
 	case field.Message() != nil && !field.IsList():
 		return applyPath(rest, from.Get(field).Message(), to.Mutable(field).Message())
 	default:
-		return fmt.Sprintf("%s has no parts; name it as a whole", name)
+		return name + " has no parts; name it as a whole"
 	}
 }
 

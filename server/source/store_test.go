@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -252,7 +253,7 @@ func TestOfManyChangesFromOneEtagOneIsMadeAndWithoutAnEtagAllAre(t *testing.T) {
 	var all sync.WaitGroup
 	for i := range 8 {
 		all.Go(func() {
-			_, err := s.Update(t.Context(), &eventrelayv1.Source{Name: "sources/shop", Etag: tag, DisplayName: fmt.Sprint(i)}, []string{"display_name"})
+			_, err := s.Update(t.Context(), &eventrelayv1.Source{Name: "sources/shop", Etag: tag, DisplayName: strconv.Itoa(i)}, []string{"display_name"})
 			switch {
 			case err == nil:
 				made.Add(1)

@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"crypto/hmac"
 	"crypto/sha1"
+	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"io"
@@ -398,5 +399,46 @@ func TestNeitherAnswersNorLogsShowASecretOrWhatWasSent(t *testing.T) {
 	}
 	if strings.Count(r.log.String(), "\n") < 8 {
 		t.Errorf("most of it is not logged at all, so this says nothing:\n%s", r.log)
+	}
+}
+
+// partly is a set of sources of which more may be known later.
+type partly struct{ *source.Set }
+
+func (partly) Ready() bool { return false }
+
+func TestAKnownSourceReceivesWhileOthersAreNotLoadedYet(t *testing.T) {
+	box := &inbox{}
+	handler := webhook.New(webhook.Options{Sources: partly{testSources(t)}, Inbox: box})
+	for path, want := range map[string]int{"/webhooks/shop": http.StatusOK, "/webhooks/other": http.StatusServiceUnavailable, "/webhooks/Other": http.StatusNotFound} {
+		mac := hmac.New(sha256.New, []byte(shopSecret))
+		mac.Write([]byte(message))
+		request := httptest.NewRequest(http.MethodPost, path, strings.NewReader(message))
+		request.Header.Set("Content-Type", "application/json")
+		request.Header.Set("X-Hub-Signature-256", "sha256="+hex.EncodeToString(mac.Sum(nil)))
+		recorder := httptest.NewRecorder()
+		handler.ServeHTTP(recorder, request)
+		if recorder.Code != want {
+			t.Errorf("%s: %d, want %d", path, recorder.Code, want)
+		}
+	}
+}
+
+// broken has a source that cannot be used.
+type broken struct{}
+
+func (broken) Ready() bool { return true }
+func (broken) Endpoint(id string) (source.Endpoint, bool) {
+	return source.Endpoint{ID: id, Unusable: true}, true
+}
+
+func TestASourceThatCannotBeUsedAsksForARetry(t *testing.T) {
+	handler := webhook.New(webhook.Options{Sources: broken{}, Inbox: &inbox{}})
+	for _, method := range []string{http.MethodGet, http.MethodPost} {
+		recorder := httptest.NewRecorder()
+		handler.ServeHTTP(recorder, httptest.NewRequest(method, "/webhooks/shop", strings.NewReader(message)))
+		if recorder.Code != http.StatusServiceUnavailable || recorder.Header().Get("Retry-After") == "" {
+			t.Errorf("%s: %d, Retry-After %q", method, recorder.Code, recorder.Header().Get("Retry-After"))
+		}
 	}
 }

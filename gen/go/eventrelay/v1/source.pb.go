@@ -115,7 +115,7 @@ type Source struct {
 	// What the provider should have subscribed for this source. `Connect` sets it up and `CheckSubscriptions` compares it with what there is.
 	Subscriptions *SourceSubscriptions `protobuf:"bytes,16,opt,name=subscriptions,proto3" json:"subscriptions,omitempty"`
 	// What the source is at the moment, as a word that changes with every change of it. Sent back with an update or a deletion it
-	// refuses the call where somebody else was faster. Output only, but for that.
+	// refuses the call where somebody else was faster. Empty for a source of a file. Output only, but for that.
 	Etag string `protobuf:"bytes,17,opt,name=etag,proto3" json:"etag,omitempty"`
 	// Where the source comes from, and so whether it can be changed by calls. Output only.
 	Origin SourceOrigin `protobuf:"varint,18,opt,name=origin,proto3,enum=eventrelay.v1.SourceOrigin" json:"origin,omitempty"`
@@ -503,7 +503,7 @@ type SecretUse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The field that holds it, for example `app_secrets[0]`, `verify_token` or `headers["Authorization"]`.
 	Field string `protobuf:"bytes,1,opt,name=field,proto3" json:"field,omitempty"`
-	// When a notification or handshake was last accepted by it, or a call to the provider made with it, by this server since its start; unset if never.
+	// When a notification or handshake last proved itself by it, or a call to the provider was made with it, on this server since its start; unset if never.
 	LastUsedTime  *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=last_used_time,json=lastUsedTime,proto3" json:"last_used_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -241,7 +241,8 @@ type UpdateSourceRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The source, by its name, with the new values. A secret that is not named in the mask stays as it is.
 	Source *Source `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
-	// The fields to change. If empty, those that are set in `source`. Over REST it follows from the body if absent.
+	// The fields to change: `paused`, `subscriptions.objects`, `labels.team`; a map or list that is named as a whole is replaced as a whole. Fields that are output only are
+	// passed over, so that a source can be sent back as it was read. If empty, those that are set in `source`. Over REST it follows from the body if absent.
 	UpdateMask    *fieldmaskpb.FieldMask `protobuf:"bytes,2,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
