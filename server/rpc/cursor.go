@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
+	"strings"
 )
 
 // Sentinels of positions that clients bring along.
@@ -68,8 +69,8 @@ func cursor(logID string, sequence uint64) string {
 	return token{kind: cursorToken, sequence: sequence}.encode(logID)
 }
 
-// listScope binds page tokens to a filter and an order.
-func listScope(filter, order string) uint32 {
-	sum := sha256.Sum256([]byte(order + "\x00" + filter))
+// listScope binds page tokens to what is listed: filter, order, times.
+func listScope(parts ...string) uint32 {
+	sum := sha256.Sum256([]byte(strings.Join(parts, "\x00")))
 	return binary.BigEndian.Uint32(sum[:4])
 }

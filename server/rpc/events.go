@@ -27,6 +27,8 @@ const (
 	maxPageBytes = 2 << 20
 	// maxSearch is how long ListEvents looks for events before it returns what it has.
 	maxSearch = time.Second
+	// maxLateness is how much later than others an event may be stored that was received before them, by another relay, for a range of times to find it.
+	maxLateness = 10 * time.Minute
 	// listWindow is how many entries ListEvents reads at a time when it goes backwards.
 	listWindow = 256
 )
@@ -126,14 +128,19 @@ func (s *EventService) ListEvents(ctx context.Context, req *eventrelayv1.ListEve
 	if err != nil {
 		return nil, fmt.Errorf("read state of the log: %w", err)
 	}
+	times := newTimeRange(req)
+	first, last, err := times.sequences(ctx, s.log, state)
+	if err != nil {
+		return nil, err
+	}
 	descending := req.GetOrderBy() == "sequence desc"
 	order := "asc"
-	position := state.First - 1 // ascending: everything up to here is done
+	position := first - 1 // ascending: everything up to here is done
 	if descending {
 		order = "desc"
-		position = state.Last + 1 // descending: everything from here on is done
+		position = last + 1 // descending: everything from here on is done
 	}
-	scope := listScope(req.GetFilter(), order)
+	scope := listScope(req.GetFilter(), order, times.start.String(), times.end.String())
 	if req.GetPageToken() != "" {
 		t, err := decodeToken(pageToken, s.log.ID(), req.GetPageToken())
 		switch {
@@ -144,11 +151,11 @@ func (s *EventService) ListEvents(ctx context.Context, req *eventrelayv1.ListEve
 		}
 		position = t.sequence
 	}
-	p := &page{service: s, filter: wanted, view: req.GetView(), room: pageSize(req.GetPageSize()), until: time.Now().Add(maxSearch), position: position}
+	p := &page{service: s, filter: wanted, times: times, view: req.GetView(), room: pageSize(req.GetPageSize()), until: time.Now().Add(maxSearch), position: position}
 	if descending {
-		err = p.backward(ctx, state.First)
+		err = p.backward(ctx, first)
 	} else {
-		err = p.forward(ctx, state.Last)
+		err = p.forward(ctx, last)
 	}
 	if err != nil {
 		return nil, err
@@ -160,11 +167,49 @@ func (s *EventService) ListEvents(ctx context.Context, req *eventrelayv1.ListEve
 	return resp, nil
 }
 
+// timeRange is from when to before when events were received; a zero time is no bound.
+type timeRange struct{ start, end time.Time }
+
+func newTimeRange(req *eventrelayv1.ListEventsRequest) (r timeRange) {
+	if req.GetStartTime() != nil {
+		r.start = req.GetStartTime().AsTime()
+	}
+	if req.GetEndTime() != nil {
+		r.end = req.GetEndTime().AsTime()
+	}
+	return r
+}
+
+func (r timeRange) contains(t time.Time) bool {
+	return !t.Before(r.start) && (r.end.IsZero() || t.Before(r.end))
+}
+
+// sequences returns between which sequences of the log the range lies; it holds none if last < first.
+func (r timeRange) sequences(ctx context.Context, log *eventlog.Log, state eventlog.State) (first, last uint64, err error) {
+	first, last = state.First, state.Last
+	if !r.start.IsZero() {
+		at, err := log.SequenceAt(ctx, r.start)
+		if err != nil {
+			return 0, 0, fmt.Errorf("find start_time in the log: %w", err)
+		}
+		first = max(first, at)
+	}
+	if !r.end.IsZero() {
+		at, err := log.SequenceAt(ctx, r.end.Add(maxLateness))
+		if err != nil {
+			return 0, 0, fmt.Errorf("find end_time in the log: %w", err)
+		}
+		last = min(last, at-1)
+	}
+	return first, last, nil
+}
+
 // page is a page of events in the making. It reads the log itself, not by way of the hub: what was acknowledged before the call is listed, whether the bell has rung for
 // it or not.
 type page struct {
 	service *EventService
 	filter  *filter.Filter
+	times   timeRange
 	view    eventrelayv1.EventView
 	// room is how many events the page takes at most.
 	room  int
@@ -183,6 +228,10 @@ func (p *page) add(entry eventlog.Entry) (bool, error) {
 	if len(p.events) == p.room || p.bytes >= maxPageBytes || time.Now().After(p.until) {
 		p.more = true
 		return false, nil
+	}
+	if !p.times.contains(entry.Time) {
+		p.position = entry.Sequence
+		return true, nil
 	}
 	event, err := p.service.decode(entry.Sequence, entry.Data, eventrelayv1.EventView_EVENT_VIEW_FULL)
 	if err != nil {

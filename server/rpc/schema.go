@@ -9,6 +9,7 @@ import (
 	eventrelayv1 "eventrelay/gen/go/eventrelay/v1"
 	"eventrelay/server/drift"
 	"eventrelay/server/eventlog"
+	"eventrelay/server/translate"
 )
 
 // Drift is what the schema service reads: what providers send and the schema does not know.
@@ -78,4 +79,32 @@ func decodeDriftToken(text string) (*eventrelayv1.Drift, error) {
 		return nil, errPageTokenInvalid
 	}
 	return &eventrelayv1.Drift{Type: parts[0], Path: parts[1], Word: parts[2], Kind: eventrelayv1.DriftKind(kind)}, nil
+}
+
+// ListEventTypes returns a page of the types that have a payload, by pattern. The token of a page is the pattern that the page before ended with.
+func (s *SchemaService) ListEventTypes(_ context.Context, req *eventrelayv1.ListEventTypesRequest) (*eventrelayv1.ListEventTypesResponse, error) {
+	after, err := base64.RawURLEncoding.DecodeString(req.GetPageToken())
+	if err != nil {
+		return nil, errPageTokenInvalid
+	}
+	types := translate.Types()
+	room := len(types)
+	if req.GetPageSize() > 0 {
+		room = pageSize(req.GetPageSize())
+	}
+	resp := &eventrelayv1.ListEventTypesResponse{}
+	for _, t := range types {
+		if t.Pattern <= string(after) {
+			continue
+		}
+		if len(resp.GetEventTypes()) == room {
+			last := resp.GetEventTypes()[room-1].GetType()
+			resp.NextPageToken = base64.RawURLEncoding.EncodeToString([]byte(last))
+			break
+		}
+		resp.EventTypes = append(resp.EventTypes, &eventrelayv1.EventType{
+			Type: t.Pattern, PayloadField: string(t.Payload.Name()), PayloadMessage: string(t.Payload.Message().FullName()),
+		})
+	}
+	return resp, nil
 }

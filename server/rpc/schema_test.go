@@ -11,6 +11,7 @@ import (
 
 	eventrelayv1 "eventrelay/gen/go/eventrelay/v1"
 	"eventrelay/server/eventlog"
+	"eventrelay/server/translate"
 )
 
 // appendUnknown appends an event that tells paths as unknown.
@@ -85,4 +86,42 @@ func TestAPageTokenOfDriftMustBeOneOfOurs(t *testing.T) {
 	}
 	_, err := r.schema.ListDrift(t.Context(), &eventrelayv1.ListDriftRequest{PageSize: -1})
 	wantReason(t, err, codes.InvalidArgument, "INVALID_REQUEST")
+}
+
+func TestEveryEventTypeIsListedWithItsPayload(t *testing.T) {
+	r := newRelay(t, eventlog.Options{})
+	all, err := r.schema.ListEventTypes(t.Context(), &eventrelayv1.ListEventTypesRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var types []string
+	for _, et := range all.GetEventTypes() {
+		types = append(types, et.GetType())
+		if et.GetType() == "meta.whatsapp_business_account.*.status" && (et.GetPayloadField() != "status" || et.GetPayloadMessage() != "whatsapp.webhooks.v1.Status") {
+			t.Errorf("status is %v", et)
+		}
+	}
+	if len(types) != len(translate.Types()) || !slices.IsSorted(types) || !slices.Contains(types, "dialog360.channel_live") {
+		t.Errorf("listed %v", types)
+	}
+	var paged []string
+	req := &eventrelayv1.ListEventTypesRequest{PageSize: 10}
+	for {
+		page, err := r.schema.ListEventTypes(t.Context(), req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, et := range page.GetEventTypes() {
+			paged = append(paged, et.GetType())
+		}
+		if page.GetNextPageToken() == "" {
+			break
+		}
+		req.PageToken = page.GetNextPageToken()
+	}
+	if !slices.Equal(paged, types) {
+		t.Errorf("paged through %v", paged)
+	}
+	_, err = r.schema.ListEventTypes(t.Context(), &eventrelayv1.ListEventTypesRequest{PageToken: "!"})
+	wantReason(t, err, codes.InvalidArgument, "PAGE_TOKEN_INVALID")
 }

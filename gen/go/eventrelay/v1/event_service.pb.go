@@ -475,12 +475,16 @@ type ListEventsRequest struct {
 	Filter string `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
 	// The most events in the page, up to 1000; larger values mean 1000. If 0, 100.
 	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// The `next_page_token` of the page before; filter and order must be the same. If empty, the first page.
+	// The `next_page_token` of the page before; filter, order and times must be the same. If empty, the first page.
 	PageToken string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	// `sequence` or `sequence desc`. If empty, ascending.
 	OrderBy string `protobuf:"bytes,4,opt,name=order_by,json=orderBy,proto3" json:"order_by,omitempty"`
 	// Which parts of an event are returned. If unspecified, all.
-	View          EventView `protobuf:"varint,5,opt,name=view,proto3,enum=eventrelay.v1.EventView" json:"view,omitempty"`
+	View EventView `protobuf:"varint,5,opt,name=view,proto3,enum=eventrelay.v1.EventView" json:"view,omitempty"`
+	// If set, only events that were received at this time or later.
+	StartTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
+	// If set, only events that were received before this time.
+	EndTime       *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -548,6 +552,20 @@ func (x *ListEventsRequest) GetView() EventView {
 		return x.View
 	}
 	return EventView_EVENT_VIEW_UNSPECIFIED
+}
+
+func (x *ListEventsRequest) GetStartTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartTime
+	}
+	return nil
+}
+
+func (x *ListEventsRequest) GetEndTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndTime
+	}
+	return nil
 }
 
 // A page of events.
@@ -636,14 +654,18 @@ const file_eventrelay_v1_event_service_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tB\x15\xbaH\x12r\x102\x0e^[a-z2-7]{26}$R\x02id\x126\n" +
 	"\x04view\x18\x02 \x01(\x0e2\x18.eventrelay.v1.EventViewB\b\xbaH\x05\x82\x01\x02\x10\x01R\x04view\";\n" +
 	"\x12GetEventRawRequest\x12%\n" +
-	"\x02id\x18\x01 \x01(\tB\x15\xbaH\x12r\x102\x0e^[a-z2-7]{26}$R\x02id\"\x87\x02\n" +
+	"\x02id\x18\x01 \x01(\tB\x15\xbaH\x12r\x102\x0e^[a-z2-7]{26}$R\x02id\"\x9c\x04\n" +
 	"\x11ListEventsRequest\x12 \n" +
 	"\x06filter\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\x80@R\x06filter\x12$\n" +
 	"\tpage_size\x18\x02 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\bpageSize\x12'\n" +
 	"\n" +
 	"page_token\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04R\tpageToken\x12I\n" +
 	"\border_by\x18\x04 \x01(\tB.\xbaH+r)R\x00R\bsequenceR\fsequence ascR\rsequence descR\aorderBy\x126\n" +
-	"\x04view\x18\x05 \x01(\x0e2\x18.eventrelay.v1.EventViewB\b\xbaH\x05\x82\x01\x02\x10\x01R\x04view\"j\n" +
+	"\x04view\x18\x05 \x01(\x0e2\x18.eventrelay.v1.EventViewB\b\xbaH\x05\x82\x01\x02\x10\x01R\x04view\x129\n" +
+	"\n" +
+	"start_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
+	"\bend_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\aendTime:\xa0\x01\xbaH\x9c\x01\x1a\x99\x01\n" +
+	"\x1alist_events.range_in_order\x12*end_time: it must be later than start_time\x1aO!has(this.start_time) || !has(this.end_time) || this.start_time < this.end_time\"j\n" +
 	"\x12ListEventsResponse\x12,\n" +
 	"\x06events\x18\x01 \x03(\v2\x14.eventrelay.v1.EventR\x06events\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken*W\n" +
@@ -701,20 +723,22 @@ var file_eventrelay_v1_event_service_proto_depIdxs = []int32{
 	10, // 4: eventrelay.v1.SubscribeResponse.events:type_name -> eventrelay.v1.Event
 	1,  // 5: eventrelay.v1.GetEventRequest.view:type_name -> eventrelay.v1.EventView
 	1,  // 6: eventrelay.v1.ListEventsRequest.view:type_name -> eventrelay.v1.EventView
-	10, // 7: eventrelay.v1.ListEventsResponse.events:type_name -> eventrelay.v1.Event
-	2,  // 8: eventrelay.v1.EventService.Subscribe:input_type -> eventrelay.v1.SubscribeRequest
-	4,  // 9: eventrelay.v1.EventService.GetEvent:input_type -> eventrelay.v1.GetEventRequest
-	5,  // 10: eventrelay.v1.EventService.GetEventRaw:input_type -> eventrelay.v1.GetEventRawRequest
-	6,  // 11: eventrelay.v1.EventService.ListEvents:input_type -> eventrelay.v1.ListEventsRequest
-	3,  // 12: eventrelay.v1.EventService.Subscribe:output_type -> eventrelay.v1.SubscribeResponse
-	10, // 13: eventrelay.v1.EventService.GetEvent:output_type -> eventrelay.v1.Event
-	11, // 14: eventrelay.v1.EventService.GetEventRaw:output_type -> google.api.HttpBody
-	7,  // 15: eventrelay.v1.EventService.ListEvents:output_type -> eventrelay.v1.ListEventsResponse
-	12, // [12:16] is the sub-list for method output_type
-	8,  // [8:12] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	8,  // 7: eventrelay.v1.ListEventsRequest.start_time:type_name -> google.protobuf.Timestamp
+	8,  // 8: eventrelay.v1.ListEventsRequest.end_time:type_name -> google.protobuf.Timestamp
+	10, // 9: eventrelay.v1.ListEventsResponse.events:type_name -> eventrelay.v1.Event
+	2,  // 10: eventrelay.v1.EventService.Subscribe:input_type -> eventrelay.v1.SubscribeRequest
+	4,  // 11: eventrelay.v1.EventService.GetEvent:input_type -> eventrelay.v1.GetEventRequest
+	5,  // 12: eventrelay.v1.EventService.GetEventRaw:input_type -> eventrelay.v1.GetEventRawRequest
+	6,  // 13: eventrelay.v1.EventService.ListEvents:input_type -> eventrelay.v1.ListEventsRequest
+	3,  // 14: eventrelay.v1.EventService.Subscribe:output_type -> eventrelay.v1.SubscribeResponse
+	10, // 15: eventrelay.v1.EventService.GetEvent:output_type -> eventrelay.v1.Event
+	11, // 16: eventrelay.v1.EventService.GetEventRaw:output_type -> google.api.HttpBody
+	7,  // 17: eventrelay.v1.EventService.ListEvents:output_type -> eventrelay.v1.ListEventsResponse
+	14, // [14:18] is the sub-list for method output_type
+	10, // [10:14] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_eventrelay_v1_event_service_proto_init() }

@@ -161,11 +161,121 @@ func (x *ListDriftResponse) GetForgotten() uint64 {
 	return 0
 }
 
+// A request for a page of event types.
+type ListEventTypesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The most types in the page, up to 1000; larger values mean 1000. If 0, all of them.
+	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// The `next_page_token` of the page before. If empty, the first page.
+	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListEventTypesRequest) Reset() {
+	*x = ListEventTypesRequest{}
+	mi := &file_eventrelay_v1_schema_service_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListEventTypesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListEventTypesRequest) ProtoMessage() {}
+
+func (x *ListEventTypesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_eventrelay_v1_schema_service_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListEventTypesRequest.ProtoReflect.Descriptor instead.
+func (*ListEventTypesRequest) Descriptor() ([]byte, []int) {
+	return file_eventrelay_v1_schema_service_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ListEventTypesRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListEventTypesRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// A page of event types.
+type ListEventTypesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The types, in alphabetical order.
+	EventTypes []*EventType `protobuf:"bytes,1,rep,name=event_types,json=eventTypes,proto3" json:"event_types,omitempty"`
+	// The token of the next page. If empty, there are no more pages.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListEventTypesResponse) Reset() {
+	*x = ListEventTypesResponse{}
+	mi := &file_eventrelay_v1_schema_service_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListEventTypesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListEventTypesResponse) ProtoMessage() {}
+
+func (x *ListEventTypesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_eventrelay_v1_schema_service_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListEventTypesResponse.ProtoReflect.Descriptor instead.
+func (*ListEventTypesResponse) Descriptor() ([]byte, []int) {
+	return file_eventrelay_v1_schema_service_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ListEventTypesResponse) GetEventTypes() []*EventType {
+	if x != nil {
+		return x.EventTypes
+	}
+	return nil
+}
+
+func (x *ListEventTypesResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
 var File_eventrelay_v1_schema_service_proto protoreflect.FileDescriptor
 
 const file_eventrelay_v1_schema_service_proto_rawDesc = "" +
 	"\n" +
-	"\"eventrelay/v1/schema_service.proto\x12\reventrelay.v1\x1a\x1bbuf/validate/validate.proto\x1a!eventrelay/v1/authorization.proto\x1a\x19eventrelay/v1/drift.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9c\x01\n" +
+	"\"eventrelay/v1/schema_service.proto\x12\reventrelay.v1\x1a\x1bbuf/validate/validate.proto\x1a!eventrelay/v1/authorization.proto\x1a\x19eventrelay/v1/drift.proto\x1a\x1eeventrelay/v1/event_type.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9c\x01\n" +
 	"\x10ListDriftRequest\x12$\n" +
 	"\tpage_size\x18\x01 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\bpageSize\x12'\n" +
 	"\n" +
@@ -176,9 +286,18 @@ const file_eventrelay_v1_schema_service_proto_rawDesc = "" +
 	"\x05drift\x18\x01 \x03(\v2\x14.eventrelay.v1.DriftR\x05drift\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x16\n" +
 	"\x06cursor\x18\x03 \x01(\tR\x06cursor\x12\x1c\n" +
-	"\tforgotten\x18\x04 \x01(\x04R\tforgotten2v\n" +
+	"\tforgotten\x18\x04 \x01(\x04R\tforgotten\"f\n" +
+	"\x15ListEventTypesRequest\x12$\n" +
+	"\tpage_size\x18\x01 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\bpageSize\x12'\n" +
+	"\n" +
+	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\tpageToken\"{\n" +
+	"\x16ListEventTypesResponse\x129\n" +
+	"\vevent_types\x18\x01 \x03(\v2\x18.eventrelay.v1.EventTypeR\n" +
+	"eventTypes\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\xed\x01\n" +
 	"\rSchemaService\x12e\n" +
-	"\tListDrift\x12\x1f.eventrelay.v1.ListDriftRequest\x1a .eventrelay.v1.ListDriftResponse\"\x15\xe8\xf9\x18\x01\x82\xd3\xe4\x93\x02\v\x12\t/v1/driftB\xaa\x01\n" +
+	"\tListDrift\x12\x1f.eventrelay.v1.ListDriftRequest\x1a .eventrelay.v1.ListDriftResponse\"\x15\xe8\xf9\x18\x01\x82\xd3\xe4\x93\x02\v\x12\t/v1/drift\x12u\n" +
+	"\x0eListEventTypes\x12$.eventrelay.v1.ListEventTypesRequest\x1a%.eventrelay.v1.ListEventTypesResponse\"\x16\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/eventTypesB\xaa\x01\n" +
 	"\x11com.eventrelay.v1B\x12SchemaServiceProtoP\x01Z,eventrelay/gen/go/eventrelay/v1;eventrelayv1\xa2\x02\x03EXX\xaa\x02\rEventrelay.V1\xca\x02\rEventrelay\\V1\xe2\x02\x19Eventrelay\\V1\\GPBMetadata\xea\x02\x0eEventrelay::V1b\x06proto3"
 
 var (
@@ -193,23 +312,29 @@ func file_eventrelay_v1_schema_service_proto_rawDescGZIP() []byte {
 	return file_eventrelay_v1_schema_service_proto_rawDescData
 }
 
-var file_eventrelay_v1_schema_service_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_eventrelay_v1_schema_service_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_eventrelay_v1_schema_service_proto_goTypes = []any{
-	(*ListDriftRequest)(nil),      // 0: eventrelay.v1.ListDriftRequest
-	(*ListDriftResponse)(nil),     // 1: eventrelay.v1.ListDriftResponse
-	(*timestamppb.Timestamp)(nil), // 2: google.protobuf.Timestamp
-	(*Drift)(nil),                 // 3: eventrelay.v1.Drift
+	(*ListDriftRequest)(nil),       // 0: eventrelay.v1.ListDriftRequest
+	(*ListDriftResponse)(nil),      // 1: eventrelay.v1.ListDriftResponse
+	(*ListEventTypesRequest)(nil),  // 2: eventrelay.v1.ListEventTypesRequest
+	(*ListEventTypesResponse)(nil), // 3: eventrelay.v1.ListEventTypesResponse
+	(*timestamppb.Timestamp)(nil),  // 4: google.protobuf.Timestamp
+	(*Drift)(nil),                  // 5: eventrelay.v1.Drift
+	(*EventType)(nil),              // 6: eventrelay.v1.EventType
 }
 var file_eventrelay_v1_schema_service_proto_depIdxs = []int32{
-	2, // 0: eventrelay.v1.ListDriftRequest.seen_after:type_name -> google.protobuf.Timestamp
-	3, // 1: eventrelay.v1.ListDriftResponse.drift:type_name -> eventrelay.v1.Drift
-	0, // 2: eventrelay.v1.SchemaService.ListDrift:input_type -> eventrelay.v1.ListDriftRequest
-	1, // 3: eventrelay.v1.SchemaService.ListDrift:output_type -> eventrelay.v1.ListDriftResponse
-	3, // [3:4] is the sub-list for method output_type
-	2, // [2:3] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	4, // 0: eventrelay.v1.ListDriftRequest.seen_after:type_name -> google.protobuf.Timestamp
+	5, // 1: eventrelay.v1.ListDriftResponse.drift:type_name -> eventrelay.v1.Drift
+	6, // 2: eventrelay.v1.ListEventTypesResponse.event_types:type_name -> eventrelay.v1.EventType
+	0, // 3: eventrelay.v1.SchemaService.ListDrift:input_type -> eventrelay.v1.ListDriftRequest
+	2, // 4: eventrelay.v1.SchemaService.ListEventTypes:input_type -> eventrelay.v1.ListEventTypesRequest
+	1, // 5: eventrelay.v1.SchemaService.ListDrift:output_type -> eventrelay.v1.ListDriftResponse
+	3, // 6: eventrelay.v1.SchemaService.ListEventTypes:output_type -> eventrelay.v1.ListEventTypesResponse
+	5, // [5:7] is the sub-list for method output_type
+	3, // [3:5] is the sub-list for method input_type
+	3, // [3:3] is the sub-list for extension type_name
+	3, // [3:3] is the sub-list for extension extendee
+	0, // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_eventrelay_v1_schema_service_proto_init() }
@@ -219,13 +344,14 @@ func file_eventrelay_v1_schema_service_proto_init() {
 	}
 	file_eventrelay_v1_authorization_proto_init()
 	file_eventrelay_v1_drift_proto_init()
+	file_eventrelay_v1_event_type_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_eventrelay_v1_schema_service_proto_rawDesc), len(file_eventrelay_v1_schema_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   2,
+			NumMessages:   4,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

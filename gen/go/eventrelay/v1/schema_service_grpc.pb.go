@@ -19,7 +19,8 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	SchemaService_ListDrift_FullMethodName = "/eventrelay.v1.SchemaService/ListDrift"
+	SchemaService_ListDrift_FullMethodName      = "/eventrelay.v1.SchemaService/ListDrift"
+	SchemaService_ListEventTypes_FullMethodName = "/eventrelay.v1.SchemaService/ListEventTypes"
 )
 
 // SchemaServiceClient is the client API for SchemaService service.
@@ -32,6 +33,8 @@ type SchemaServiceClient interface {
 	//
 	// Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, INVALID_REQUEST).
 	ListDrift(ctx context.Context, in *ListDriftRequest, opts ...grpc.CallOption) (*ListDriftResponse, error)
+	// Lists every type of event that has a payload of its own, by type. An event of any other type has the payload `unknown`.
+	ListEventTypes(ctx context.Context, in *ListEventTypesRequest, opts ...grpc.CallOption) (*ListEventTypesResponse, error)
 }
 
 type schemaServiceClient struct {
@@ -52,6 +55,16 @@ func (c *schemaServiceClient) ListDrift(ctx context.Context, in *ListDriftReques
 	return out, nil
 }
 
+func (c *schemaServiceClient) ListEventTypes(ctx context.Context, in *ListEventTypesRequest, opts ...grpc.CallOption) (*ListEventTypesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListEventTypesResponse)
+	err := c.cc.Invoke(ctx, SchemaService_ListEventTypes_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // SchemaServiceServer is the server API for SchemaService service.
 // All implementations must embed UnimplementedSchemaServiceServer
 // for forward compatibility.
@@ -62,6 +75,8 @@ type SchemaServiceServer interface {
 	//
 	// Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, INVALID_REQUEST).
 	ListDrift(context.Context, *ListDriftRequest) (*ListDriftResponse, error)
+	// Lists every type of event that has a payload of its own, by type. An event of any other type has the payload `unknown`.
+	ListEventTypes(context.Context, *ListEventTypesRequest) (*ListEventTypesResponse, error)
 	mustEmbedUnimplementedSchemaServiceServer()
 }
 
@@ -74,6 +89,9 @@ type UnimplementedSchemaServiceServer struct{}
 
 func (UnimplementedSchemaServiceServer) ListDrift(context.Context, *ListDriftRequest) (*ListDriftResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListDrift not implemented")
+}
+func (UnimplementedSchemaServiceServer) ListEventTypes(context.Context, *ListEventTypesRequest) (*ListEventTypesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListEventTypes not implemented")
 }
 func (UnimplementedSchemaServiceServer) mustEmbedUnimplementedSchemaServiceServer() {}
 func (UnimplementedSchemaServiceServer) testEmbeddedByValue()                       {}
@@ -114,6 +132,24 @@ func _SchemaService_ListDrift_Handler(srv interface{}, ctx context.Context, dec 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SchemaService_ListEventTypes_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListEventTypesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SchemaServiceServer).ListEventTypes(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SchemaService_ListEventTypes_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SchemaServiceServer).ListEventTypes(ctx, req.(*ListEventTypesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // SchemaService_ServiceDesc is the grpc.ServiceDesc for SchemaService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -124,6 +160,10 @@ var SchemaService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListDrift",
 			Handler:    _SchemaService_ListDrift_Handler,
+		},
+		{
+			MethodName: "ListEventTypes",
+			Handler:    _SchemaService_ListEventTypes_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
