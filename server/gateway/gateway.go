@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"github.com/swaggest/swgui/v5emb"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/encoding/protojson"
 	"sigs.k8s.io/yaml"
@@ -16,7 +17,7 @@ import (
 	"eventrelay/gen/openapi"
 )
 
-// New returns the handler of `/v1/...` and `/openapi.json` over a connection to the gRPC server. It holds no state of its own; ctx bounds the registration only.
+// New returns the handler of `/v1/...`, of `/openapi.json` and of `/docs/`, a page to read and try it, over a connection to the gRPC server. It holds no state of its own; ctx bounds the registration only.
 func New(ctx context.Context, conn *grpc.ClientConn) (http.Handler, error) {
 	mux := runtime.NewServeMux(
 		runtime.WithMarshalerOption(runtime.MIMEWildcard, marshaler{&runtime.HTTPBodyMarshaler{Marshaler: &runtime.JSONPb{
@@ -36,6 +37,8 @@ func New(ctx context.Context, conn *grpc.ClientConn) (http.Handler, error) {
 	top := http.NewServeMux()
 	top.Handle("/v1/", challenged(http.MaxBytesHandler(mux, maxRequestBytes)))
 	top.Handle("GET /openapi.json", openAPI())
+	top.Handle("GET /docs/", v5emb.New("eventrelay", "/openapi.json", "/docs/")) // all of it embedded: nothing is loaded from elsewhere
+	top.Handle("GET /docs", http.RedirectHandler("/docs/", http.StatusMovedPermanently))
 	return top, nil
 }
 
