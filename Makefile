@@ -93,9 +93,10 @@ $(TOOLS)/.built: tools.mod tools.sum
 
 # Fetched by their checksummed versions, through the module proxy that the build uses anyway.
 .proto-deps/.copied: Makefile
-	mkdir -p .proto-deps/googleapis/google/api .proto-deps/protovalidate/buf/validate
+	mkdir -p .proto-deps/googleapis/google/{api,rpc} .proto-deps/protovalidate/buf/validate
 	src=$$($(GO) mod download -json $(GOOGLEAPIS_MODULE) | sed -n 's/^\t"Dir": "\(.*\)",$$/\1/p'); \
-		install -m 644 "$$src"/third_party/googleapis/google/api/{annotations,http,httpbody}.proto .proto-deps/googleapis/google/api/
+		install -m 644 "$$src"/third_party/googleapis/google/api/{annotations,http,httpbody}.proto .proto-deps/googleapis/google/api/; \
+		install -m 644 "$$src"/third_party/googleapis/google/rpc/status.proto .proto-deps/googleapis/google/rpc/
 	src=$$($(GO) mod download -json $(PROTOVALIDATE_MODULE) | sed -n 's/^\t"Dir": "\(.*\)",$$/\1/p'); \
 		install -m 644 "$$src"/proto/protovalidate/buf/validate/validate.proto .proto-deps/protovalidate/buf/validate/
 	touch $@

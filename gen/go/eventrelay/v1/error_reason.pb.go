@@ -103,6 +103,18 @@ const (
 	//
 	//	{"reason": "ETAG_STALE", "domain": "eventrelay", "metadata": {"source": "sources/shop", "etag": "..."}}
 	ErrorReason_ERROR_REASON_ETAG_STALE ErrorReason = 15
+	// FAILED_PRECONDITION: the source lacks a credential that the call needs, or is of a provider that the call is not for. `field` names what is missing.
+	//
+	//	{"reason": "CREDENTIALS_MISSING", "domain": "eventrelay", "metadata": {"source": "sources/shop", "field": "access_token"}}
+	ErrorReason_ERROR_REASON_CREDENTIALS_MISSING ErrorReason = 16
+	// FAILED_PRECONDITION: subscribing without an override would make Meta clear the one there is.
+	//
+	//	{"reason": "OVERRIDE_WOULD_BE_LOST", "domain": "eventrelay", "metadata": {"override_callback_uri": "https://..."}}
+	ErrorReason_ERROR_REASON_OVERRIDE_WOULD_BE_LOST ErrorReason = 17
+	// FAILED_PRECONDITION: the source does not say what its provider should have: there is nothing to compare with, or to set up.
+	//
+	//	{"reason": "SUBSCRIPTIONS_NOT_DECLARED", "domain": "eventrelay", "metadata": {"source": "sources/shop"}}
+	ErrorReason_ERROR_REASON_SUBSCRIPTIONS_NOT_DECLARED ErrorReason = 18
 )
 
 // Enum value maps for ErrorReason.
@@ -128,28 +140,34 @@ var (
 		13: "ERROR_REASON_SOURCE_EXISTS",
 		14: "ERROR_REASON_SOURCE_READ_ONLY",
 		15: "ERROR_REASON_ETAG_STALE",
+		16: "ERROR_REASON_CREDENTIALS_MISSING",
+		17: "ERROR_REASON_OVERRIDE_WOULD_BE_LOST",
+		18: "ERROR_REASON_SUBSCRIPTIONS_NOT_DECLARED",
 	}
 	ErrorReason_value = map[string]int32{
-		"ERROR_REASON_UNSPECIFIED":            0,
-		"ERROR_REASON_INVALID_REQUEST":        1,
-		"ERROR_REASON_CURSOR_EXPIRED":         2,
-		"ERROR_REASON_CURSOR_FOREIGN":         3,
-		"ERROR_REASON_CURSOR_MALFORMED":       4,
-		"ERROR_REASON_FILTER_INVALID":         5,
-		"ERROR_REASON_PAGE_TOKEN_INVALID":     6,
-		"ERROR_REASON_EVENT_NOT_INDEXED":      7,
-		"ERROR_REASON_SOURCE_NOT_FOUND":       8,
-		"ERROR_REASON_SUBSCRIPTION_NOT_FOUND": 9,
-		"ERROR_REASON_LOG_UNAVAILABLE":        10,
-		"ERROR_REASON_SHUTTING_DOWN":          11,
-		"ERROR_REASON_INTERNAL":               12,
-		"ERROR_REASON_TOKEN_MISSING":          30,
-		"ERROR_REASON_TOKEN_INVALID":          31,
-		"ERROR_REASON_TOKEN_EXPIRED":          32,
-		"ERROR_REASON_ROLE_INSUFFICIENT":      33,
-		"ERROR_REASON_SOURCE_EXISTS":          13,
-		"ERROR_REASON_SOURCE_READ_ONLY":       14,
-		"ERROR_REASON_ETAG_STALE":             15,
+		"ERROR_REASON_UNSPECIFIED":                0,
+		"ERROR_REASON_INVALID_REQUEST":            1,
+		"ERROR_REASON_CURSOR_EXPIRED":             2,
+		"ERROR_REASON_CURSOR_FOREIGN":             3,
+		"ERROR_REASON_CURSOR_MALFORMED":           4,
+		"ERROR_REASON_FILTER_INVALID":             5,
+		"ERROR_REASON_PAGE_TOKEN_INVALID":         6,
+		"ERROR_REASON_EVENT_NOT_INDEXED":          7,
+		"ERROR_REASON_SOURCE_NOT_FOUND":           8,
+		"ERROR_REASON_SUBSCRIPTION_NOT_FOUND":     9,
+		"ERROR_REASON_LOG_UNAVAILABLE":            10,
+		"ERROR_REASON_SHUTTING_DOWN":              11,
+		"ERROR_REASON_INTERNAL":                   12,
+		"ERROR_REASON_TOKEN_MISSING":              30,
+		"ERROR_REASON_TOKEN_INVALID":              31,
+		"ERROR_REASON_TOKEN_EXPIRED":              32,
+		"ERROR_REASON_ROLE_INSUFFICIENT":          33,
+		"ERROR_REASON_SOURCE_EXISTS":              13,
+		"ERROR_REASON_SOURCE_READ_ONLY":           14,
+		"ERROR_REASON_ETAG_STALE":                 15,
+		"ERROR_REASON_CREDENTIALS_MISSING":        16,
+		"ERROR_REASON_OVERRIDE_WOULD_BE_LOST":     17,
+		"ERROR_REASON_SUBSCRIPTIONS_NOT_DECLARED": 18,
 	}
 )
 
@@ -184,7 +202,7 @@ var File_eventrelay_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_eventrelay_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	" eventrelay/v1/error_reason.proto\x12\reventrelay.v1*\xa9\x05\n" +
+	" eventrelay/v1/error_reason.proto\x12\reventrelay.v1*\xa5\x06\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12 \n" +
 	"\x1cERROR_REASON_INVALID_REQUEST\x10\x01\x12\x1f\n" +
@@ -206,7 +224,10 @@ const file_eventrelay_v1_error_reason_proto_rawDesc = "" +
 	"\x1eERROR_REASON_ROLE_INSUFFICIENT\x10!\x12\x1e\n" +
 	"\x1aERROR_REASON_SOURCE_EXISTS\x10\r\x12!\n" +
 	"\x1dERROR_REASON_SOURCE_READ_ONLY\x10\x0e\x12\x1b\n" +
-	"\x17ERROR_REASON_ETAG_STALE\x10\x0fB\xa8\x01\n" +
+	"\x17ERROR_REASON_ETAG_STALE\x10\x0f\x12$\n" +
+	" ERROR_REASON_CREDENTIALS_MISSING\x10\x10\x12'\n" +
+	"#ERROR_REASON_OVERRIDE_WOULD_BE_LOST\x10\x11\x12+\n" +
+	"'ERROR_REASON_SUBSCRIPTIONS_NOT_DECLARED\x10\x12B\xa8\x01\n" +
 	"\x11com.eventrelay.v1B\x10ErrorReasonProtoP\x01Z,eventrelay/gen/go/eventrelay/v1;eventrelayv1\xa2\x02\x03EXX\xaa\x02\rEventrelay.V1\xca\x02\rEventrelay\\V1\xe2\x02\x19Eventrelay\\V1\\GPBMetadata\xea\x02\x0eEventrelay::V1b\x06proto3"
 
 var (

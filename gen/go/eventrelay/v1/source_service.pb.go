@@ -411,11 +411,241 @@ func (x *RotateSecretRequest) GetEtag() string {
 	return ""
 }
 
+// A request to set up a source with its provider.
+type ConnectRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The source's name, `sources/{id}`.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// What to set up. If unset, what the source declares. Otherwise it is declared for the source from now on: its address, if one is given; its objects and accounts added to
+	// those declared before, replacing the same ones.
+	Subscriptions *SourceSubscriptions `protobuf:"bytes,2,opt,name=subscriptions,proto3" json:"subscriptions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConnectRequest) Reset() {
+	*x = ConnectRequest{}
+	mi := &file_eventrelay_v1_source_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConnectRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConnectRequest) ProtoMessage() {}
+
+func (x *ConnectRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_eventrelay_v1_source_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConnectRequest.ProtoReflect.Descriptor instead.
+func (*ConnectRequest) Descriptor() ([]byte, []int) {
+	return file_eventrelay_v1_source_service_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *ConnectRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ConnectRequest) GetSubscriptions() *SourceSubscriptions {
+	if x != nil {
+		return x.Subscriptions
+	}
+	return nil
+}
+
+// What was done to set up a source.
+type ConnectResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The steps, in the order in which they were taken.
+	Steps []*ConnectStep `protobuf:"bytes,1,rep,name=steps,proto3" json:"steps,omitempty"`
+	// Whether every step succeeded.
+	Connected bool `protobuf:"varint,2,opt,name=connected,proto3" json:"connected,omitempty"`
+	// The address that the provider was given.
+	CallbackUrl   string `protobuf:"bytes,3,opt,name=callback_url,json=callbackUrl,proto3" json:"callback_url,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConnectResponse) Reset() {
+	*x = ConnectResponse{}
+	mi := &file_eventrelay_v1_source_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConnectResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConnectResponse) ProtoMessage() {}
+
+func (x *ConnectResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_eventrelay_v1_source_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConnectResponse.ProtoReflect.Descriptor instead.
+func (*ConnectResponse) Descriptor() ([]byte, []int) {
+	return file_eventrelay_v1_source_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ConnectResponse) GetSteps() []*ConnectStep {
+	if x != nil {
+		return x.Steps
+	}
+	return nil
+}
+
+func (x *ConnectResponse) GetConnected() bool {
+	if x != nil {
+		return x.Connected
+	}
+	return false
+}
+
+func (x *ConnectResponse) GetCallbackUrl() string {
+	if x != nil {
+		return x.CallbackUrl
+	}
+	return ""
+}
+
+// A request to compare a source with its provider.
+type CheckSubscriptionsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The source's name, `sources/{id}`.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckSubscriptionsRequest) Reset() {
+	*x = CheckSubscriptionsRequest{}
+	mi := &file_eventrelay_v1_source_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckSubscriptionsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckSubscriptionsRequest) ProtoMessage() {}
+
+func (x *CheckSubscriptionsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_eventrelay_v1_source_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckSubscriptionsRequest.ProtoReflect.Descriptor instead.
+func (*CheckSubscriptionsRequest) Descriptor() ([]byte, []int) {
+	return file_eventrelay_v1_source_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *CheckSubscriptionsRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// How a source and its provider differ.
+type CheckSubscriptionsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The differences; none if all is as declared.
+	Findings []*SubscriptionFinding `protobuf:"bytes,1,rep,name=findings,proto3" json:"findings,omitempty"`
+	// Whether there are none.
+	InSync bool `protobuf:"varint,2,opt,name=in_sync,json=inSync,proto3" json:"in_sync,omitempty"`
+	// The address that the provider should have.
+	CallbackUrl   string `protobuf:"bytes,3,opt,name=callback_url,json=callbackUrl,proto3" json:"callback_url,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckSubscriptionsResponse) Reset() {
+	*x = CheckSubscriptionsResponse{}
+	mi := &file_eventrelay_v1_source_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckSubscriptionsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckSubscriptionsResponse) ProtoMessage() {}
+
+func (x *CheckSubscriptionsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_eventrelay_v1_source_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckSubscriptionsResponse.ProtoReflect.Descriptor instead.
+func (*CheckSubscriptionsResponse) Descriptor() ([]byte, []int) {
+	return file_eventrelay_v1_source_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *CheckSubscriptionsResponse) GetFindings() []*SubscriptionFinding {
+	if x != nil {
+		return x.Findings
+	}
+	return nil
+}
+
+func (x *CheckSubscriptionsResponse) GetInSync() bool {
+	if x != nil {
+		return x.InSync
+	}
+	return false
+}
+
+func (x *CheckSubscriptionsResponse) GetCallbackUrl() string {
+	if x != nil {
+		return x.CallbackUrl
+	}
+	return ""
+}
+
 var File_eventrelay_v1_source_service_proto protoreflect.FileDescriptor
 
 const file_eventrelay_v1_source_service_proto_rawDesc = "" +
 	"\n" +
-	"\"eventrelay/v1/source_service.proto\x12\reventrelay.v1\x1a\x1bbuf/validate/validate.proto\x1a!eventrelay/v1/authorization.proto\x1a\x1aeventrelay/v1/source.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\"[\n" +
+	"\"eventrelay/v1/source_service.proto\x12\reventrelay.v1\x1a\x1bbuf/validate/validate.proto\x1a!eventrelay/v1/authorization.proto\x1a\x1aeventrelay/v1/source.proto\x1a%eventrelay/v1/source_connection.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\"[\n" +
 	"\x10GetSourceRequest\x12G\n" +
 	"\x04name\x18\x01 \x01(\tB3\xbaH0r.2,^sources/[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$R\x04name\"c\n" +
 	"\x12ListSourcesRequest\x12$\n" +
@@ -439,14 +669,29 @@ const file_eventrelay_v1_source_service_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tB3\xbaH0r.2,^sources/[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$R\x04name\x12*\n" +
 	"\n" +
 	"app_secret\x18\x02 \x01(\tB\v\xbaH\x05r\x03\x18\x80\x04\x80\x01\x01R\tappSecret\x12\x1c\n" +
-	"\x04etag\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x04etag2\xb8\x05\n" +
+	"\x04etag\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x04etag\"\xa3\x01\n" +
+	"\x0eConnectRequest\x12G\n" +
+	"\x04name\x18\x01 \x01(\tB3\xbaH0r.2,^sources/[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$R\x04name\x12H\n" +
+	"\rsubscriptions\x18\x02 \x01(\v2\".eventrelay.v1.SourceSubscriptionsR\rsubscriptions\"\x84\x01\n" +
+	"\x0fConnectResponse\x120\n" +
+	"\x05steps\x18\x01 \x03(\v2\x1a.eventrelay.v1.ConnectStepR\x05steps\x12\x1c\n" +
+	"\tconnected\x18\x02 \x01(\bR\tconnected\x12!\n" +
+	"\fcallback_url\x18\x03 \x01(\tR\vcallbackUrl\"d\n" +
+	"\x19CheckSubscriptionsRequest\x12G\n" +
+	"\x04name\x18\x01 \x01(\tB3\xbaH0r.2,^sources/[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$R\x04name\"\x98\x01\n" +
+	"\x1aCheckSubscriptionsResponse\x12>\n" +
+	"\bfindings\x18\x01 \x03(\v2\".eventrelay.v1.SubscriptionFindingR\bfindings\x12\x17\n" +
+	"\ain_sync\x18\x02 \x01(\bR\x06inSync\x12!\n" +
+	"\fcallback_url\x18\x03 \x01(\tR\vcallbackUrl2\xbb\a\n" +
 	"\rSourceService\x12e\n" +
 	"\tGetSource\x12\x1f.eventrelay.v1.GetSourceRequest\x1a\x15.eventrelay.v1.Source\" \xe8\xf9\x18\x01\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/{name=sources/*}\x12m\n" +
 	"\vListSources\x12!.eventrelay.v1.ListSourcesRequest\x1a\".eventrelay.v1.ListSourcesResponse\"\x17\xe8\xf9\x18\x01\x82\xd3\xe4\x93\x02\r\x12\v/v1/sources\x12j\n" +
 	"\fCreateSource\x12\".eventrelay.v1.CreateSourceRequest\x1a\x15.eventrelay.v1.Source\"\x1f\xe8\xf9\x18\x02\x82\xd3\xe4\x93\x02\x15:\x06source\"\v/v1/sources\x12z\n" +
 	"\fUpdateSource\x12\".eventrelay.v1.UpdateSourceRequest\x1a\x15.eventrelay.v1.Source\"/\xe8\xf9\x18\x02\x82\xd3\xe4\x93\x02%:\x06source2\x1b/v1/{source.name=sources/*}\x12l\n" +
 	"\fDeleteSource\x12\".eventrelay.v1.DeleteSourceRequest\x1a\x16.google.protobuf.Empty\" \xe8\xf9\x18\x02\x82\xd3\xe4\x93\x02\x16*\x14/v1/{name=sources/*}\x12{\n" +
-	"\fRotateSecret\x12\".eventrelay.v1.RotateSecretRequest\x1a\x15.eventrelay.v1.Source\"0\xe8\xf9\x18\x02\x82\xd3\xe4\x93\x02&:\x01*\"!/v1/{name=sources/*}:rotateSecretB\xaa\x01\n" +
+	"\fRotateSecret\x12\".eventrelay.v1.RotateSecretRequest\x1a\x15.eventrelay.v1.Source\"0\xe8\xf9\x18\x02\x82\xd3\xe4\x93\x02&:\x01*\"!/v1/{name=sources/*}:rotateSecret\x12q\n" +
+	"\aConnect\x12\x1d.eventrelay.v1.ConnectRequest\x1a\x1e.eventrelay.v1.ConnectResponse\"'\x82\xd3\xe4\x93\x02!:\x01*\"\x1c/v1/{name=sources/*}:connect\x12\x8d\x01\n" +
+	"\x12CheckSubscriptions\x12(.eventrelay.v1.CheckSubscriptionsRequest\x1a).eventrelay.v1.CheckSubscriptionsResponse\"\"\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/{name=sources/*}:checkB\xaa\x01\n" +
 	"\x11com.eventrelay.v1B\x12SourceServiceProtoP\x01Z,eventrelay/gen/go/eventrelay/v1;eventrelayv1\xa2\x02\x03EXX\xaa\x02\rEventrelay.V1\xca\x02\rEventrelay\\V1\xe2\x02\x19Eventrelay\\V1\\GPBMetadata\xea\x02\x0eEventrelay::V1b\x06proto3"
 
 var (
@@ -461,41 +706,55 @@ func file_eventrelay_v1_source_service_proto_rawDescGZIP() []byte {
 	return file_eventrelay_v1_source_service_proto_rawDescData
 }
 
-var file_eventrelay_v1_source_service_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_eventrelay_v1_source_service_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_eventrelay_v1_source_service_proto_goTypes = []any{
-	(*GetSourceRequest)(nil),      // 0: eventrelay.v1.GetSourceRequest
-	(*ListSourcesRequest)(nil),    // 1: eventrelay.v1.ListSourcesRequest
-	(*ListSourcesResponse)(nil),   // 2: eventrelay.v1.ListSourcesResponse
-	(*CreateSourceRequest)(nil),   // 3: eventrelay.v1.CreateSourceRequest
-	(*UpdateSourceRequest)(nil),   // 4: eventrelay.v1.UpdateSourceRequest
-	(*DeleteSourceRequest)(nil),   // 5: eventrelay.v1.DeleteSourceRequest
-	(*RotateSecretRequest)(nil),   // 6: eventrelay.v1.RotateSecretRequest
-	(*Source)(nil),                // 7: eventrelay.v1.Source
-	(*fieldmaskpb.FieldMask)(nil), // 8: google.protobuf.FieldMask
-	(*emptypb.Empty)(nil),         // 9: google.protobuf.Empty
+	(*GetSourceRequest)(nil),           // 0: eventrelay.v1.GetSourceRequest
+	(*ListSourcesRequest)(nil),         // 1: eventrelay.v1.ListSourcesRequest
+	(*ListSourcesResponse)(nil),        // 2: eventrelay.v1.ListSourcesResponse
+	(*CreateSourceRequest)(nil),        // 3: eventrelay.v1.CreateSourceRequest
+	(*UpdateSourceRequest)(nil),        // 4: eventrelay.v1.UpdateSourceRequest
+	(*DeleteSourceRequest)(nil),        // 5: eventrelay.v1.DeleteSourceRequest
+	(*RotateSecretRequest)(nil),        // 6: eventrelay.v1.RotateSecretRequest
+	(*ConnectRequest)(nil),             // 7: eventrelay.v1.ConnectRequest
+	(*ConnectResponse)(nil),            // 8: eventrelay.v1.ConnectResponse
+	(*CheckSubscriptionsRequest)(nil),  // 9: eventrelay.v1.CheckSubscriptionsRequest
+	(*CheckSubscriptionsResponse)(nil), // 10: eventrelay.v1.CheckSubscriptionsResponse
+	(*Source)(nil),                     // 11: eventrelay.v1.Source
+	(*fieldmaskpb.FieldMask)(nil),      // 12: google.protobuf.FieldMask
+	(*SourceSubscriptions)(nil),        // 13: eventrelay.v1.SourceSubscriptions
+	(*ConnectStep)(nil),                // 14: eventrelay.v1.ConnectStep
+	(*SubscriptionFinding)(nil),        // 15: eventrelay.v1.SubscriptionFinding
+	(*emptypb.Empty)(nil),              // 16: google.protobuf.Empty
 }
 var file_eventrelay_v1_source_service_proto_depIdxs = []int32{
-	7,  // 0: eventrelay.v1.ListSourcesResponse.sources:type_name -> eventrelay.v1.Source
-	7,  // 1: eventrelay.v1.CreateSourceRequest.source:type_name -> eventrelay.v1.Source
-	7,  // 2: eventrelay.v1.UpdateSourceRequest.source:type_name -> eventrelay.v1.Source
-	8,  // 3: eventrelay.v1.UpdateSourceRequest.update_mask:type_name -> google.protobuf.FieldMask
-	0,  // 4: eventrelay.v1.SourceService.GetSource:input_type -> eventrelay.v1.GetSourceRequest
-	1,  // 5: eventrelay.v1.SourceService.ListSources:input_type -> eventrelay.v1.ListSourcesRequest
-	3,  // 6: eventrelay.v1.SourceService.CreateSource:input_type -> eventrelay.v1.CreateSourceRequest
-	4,  // 7: eventrelay.v1.SourceService.UpdateSource:input_type -> eventrelay.v1.UpdateSourceRequest
-	5,  // 8: eventrelay.v1.SourceService.DeleteSource:input_type -> eventrelay.v1.DeleteSourceRequest
-	6,  // 9: eventrelay.v1.SourceService.RotateSecret:input_type -> eventrelay.v1.RotateSecretRequest
-	7,  // 10: eventrelay.v1.SourceService.GetSource:output_type -> eventrelay.v1.Source
-	2,  // 11: eventrelay.v1.SourceService.ListSources:output_type -> eventrelay.v1.ListSourcesResponse
-	7,  // 12: eventrelay.v1.SourceService.CreateSource:output_type -> eventrelay.v1.Source
-	7,  // 13: eventrelay.v1.SourceService.UpdateSource:output_type -> eventrelay.v1.Source
-	9,  // 14: eventrelay.v1.SourceService.DeleteSource:output_type -> google.protobuf.Empty
-	7,  // 15: eventrelay.v1.SourceService.RotateSecret:output_type -> eventrelay.v1.Source
-	10, // [10:16] is the sub-list for method output_type
-	4,  // [4:10] is the sub-list for method input_type
-	4,  // [4:4] is the sub-list for extension type_name
-	4,  // [4:4] is the sub-list for extension extendee
-	0,  // [0:4] is the sub-list for field type_name
+	11, // 0: eventrelay.v1.ListSourcesResponse.sources:type_name -> eventrelay.v1.Source
+	11, // 1: eventrelay.v1.CreateSourceRequest.source:type_name -> eventrelay.v1.Source
+	11, // 2: eventrelay.v1.UpdateSourceRequest.source:type_name -> eventrelay.v1.Source
+	12, // 3: eventrelay.v1.UpdateSourceRequest.update_mask:type_name -> google.protobuf.FieldMask
+	13, // 4: eventrelay.v1.ConnectRequest.subscriptions:type_name -> eventrelay.v1.SourceSubscriptions
+	14, // 5: eventrelay.v1.ConnectResponse.steps:type_name -> eventrelay.v1.ConnectStep
+	15, // 6: eventrelay.v1.CheckSubscriptionsResponse.findings:type_name -> eventrelay.v1.SubscriptionFinding
+	0,  // 7: eventrelay.v1.SourceService.GetSource:input_type -> eventrelay.v1.GetSourceRequest
+	1,  // 8: eventrelay.v1.SourceService.ListSources:input_type -> eventrelay.v1.ListSourcesRequest
+	3,  // 9: eventrelay.v1.SourceService.CreateSource:input_type -> eventrelay.v1.CreateSourceRequest
+	4,  // 10: eventrelay.v1.SourceService.UpdateSource:input_type -> eventrelay.v1.UpdateSourceRequest
+	5,  // 11: eventrelay.v1.SourceService.DeleteSource:input_type -> eventrelay.v1.DeleteSourceRequest
+	6,  // 12: eventrelay.v1.SourceService.RotateSecret:input_type -> eventrelay.v1.RotateSecretRequest
+	7,  // 13: eventrelay.v1.SourceService.Connect:input_type -> eventrelay.v1.ConnectRequest
+	9,  // 14: eventrelay.v1.SourceService.CheckSubscriptions:input_type -> eventrelay.v1.CheckSubscriptionsRequest
+	11, // 15: eventrelay.v1.SourceService.GetSource:output_type -> eventrelay.v1.Source
+	2,  // 16: eventrelay.v1.SourceService.ListSources:output_type -> eventrelay.v1.ListSourcesResponse
+	11, // 17: eventrelay.v1.SourceService.CreateSource:output_type -> eventrelay.v1.Source
+	11, // 18: eventrelay.v1.SourceService.UpdateSource:output_type -> eventrelay.v1.Source
+	16, // 19: eventrelay.v1.SourceService.DeleteSource:output_type -> google.protobuf.Empty
+	11, // 20: eventrelay.v1.SourceService.RotateSecret:output_type -> eventrelay.v1.Source
+	8,  // 21: eventrelay.v1.SourceService.Connect:output_type -> eventrelay.v1.ConnectResponse
+	10, // 22: eventrelay.v1.SourceService.CheckSubscriptions:output_type -> eventrelay.v1.CheckSubscriptionsResponse
+	15, // [15:23] is the sub-list for method output_type
+	7,  // [7:15] is the sub-list for method input_type
+	7,  // [7:7] is the sub-list for extension type_name
+	7,  // [7:7] is the sub-list for extension extendee
+	0,  // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_eventrelay_v1_source_service_proto_init() }
@@ -505,13 +764,14 @@ func file_eventrelay_v1_source_service_proto_init() {
 	}
 	file_eventrelay_v1_authorization_proto_init()
 	file_eventrelay_v1_source_proto_init()
+	file_eventrelay_v1_source_connection_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_eventrelay_v1_source_service_proto_rawDesc), len(file_eventrelay_v1_source_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   7,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -20,12 +20,14 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	SourceService_GetSource_FullMethodName    = "/eventrelay.v1.SourceService/GetSource"
-	SourceService_ListSources_FullMethodName  = "/eventrelay.v1.SourceService/ListSources"
-	SourceService_CreateSource_FullMethodName = "/eventrelay.v1.SourceService/CreateSource"
-	SourceService_UpdateSource_FullMethodName = "/eventrelay.v1.SourceService/UpdateSource"
-	SourceService_DeleteSource_FullMethodName = "/eventrelay.v1.SourceService/DeleteSource"
-	SourceService_RotateSecret_FullMethodName = "/eventrelay.v1.SourceService/RotateSecret"
+	SourceService_GetSource_FullMethodName          = "/eventrelay.v1.SourceService/GetSource"
+	SourceService_ListSources_FullMethodName        = "/eventrelay.v1.SourceService/ListSources"
+	SourceService_CreateSource_FullMethodName       = "/eventrelay.v1.SourceService/CreateSource"
+	SourceService_UpdateSource_FullMethodName       = "/eventrelay.v1.SourceService/UpdateSource"
+	SourceService_DeleteSource_FullMethodName       = "/eventrelay.v1.SourceService/DeleteSource"
+	SourceService_RotateSecret_FullMethodName       = "/eventrelay.v1.SourceService/RotateSecret"
+	SourceService_Connect_FullMethodName            = "/eventrelay.v1.SourceService/Connect"
+	SourceService_CheckSubscriptions_FullMethodName = "/eventrelay.v1.SourceService/CheckSubscriptions"
 )
 
 // SourceServiceClient is the client API for SourceService service.
@@ -57,6 +59,19 @@ type SourceServiceClient interface {
 	//
 	// Errors: NOT_FOUND (SOURCE_NOT_FOUND), ABORTED (ETAG_STALE), FAILED_PRECONDITION (SOURCE_READ_ONLY), INVALID_ARGUMENT (INVALID_REQUEST).
 	RotateSecret(ctx context.Context, in *RotateSecretRequest, opts ...grpc.CallOption) (*Source, error)
+	// Sets up the source with its provider, in one call: what its `subscriptions` declare, or what the request gives, which is then declared for the source.
+	//
+	// PROVIDER_META: the app is subscribed to the objects and fields with the source's own callback and verify token (Meta's handshake comes to that callback during the call),
+	// and to the WhatsApp business accounts, overrides included. PROVIDER_DIALOG360_PARTNER and PROVIDER_DIALOG360_CHANNEL: the webhook of the account, or of the number
+	// with the source's headers, is set to the source's callback. Nothing that is not declared is taken away. Safe to repeat.
+	//
+	// A step that fails does not keep the others from being taken: look at the steps. Errors: NOT_FOUND (SOURCE_NOT_FOUND), FAILED_PRECONDITION (CREDENTIALS_MISSING,
+	// SOURCE_READ_ONLY where a source of a file would have to be changed), INVALID_ARGUMENT (INVALID_REQUEST).
+	Connect(ctx context.Context, in *ConnectRequest, opts ...grpc.CallOption) (*ConnectResponse, error)
+	// Compares what the source declares in its `subscriptions` with what its provider has. Changes nothing.
+	//
+	// Errors: NOT_FOUND (SOURCE_NOT_FOUND), FAILED_PRECONDITION (CREDENTIALS_MISSING, SUBSCRIPTIONS_NOT_DECLARED).
+	CheckSubscriptions(ctx context.Context, in *CheckSubscriptionsRequest, opts ...grpc.CallOption) (*CheckSubscriptionsResponse, error)
 }
 
 type sourceServiceClient struct {
@@ -127,6 +142,26 @@ func (c *sourceServiceClient) RotateSecret(ctx context.Context, in *RotateSecret
 	return out, nil
 }
 
+func (c *sourceServiceClient) Connect(ctx context.Context, in *ConnectRequest, opts ...grpc.CallOption) (*ConnectResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ConnectResponse)
+	err := c.cc.Invoke(ctx, SourceService_Connect_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *sourceServiceClient) CheckSubscriptions(ctx context.Context, in *CheckSubscriptionsRequest, opts ...grpc.CallOption) (*CheckSubscriptionsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CheckSubscriptionsResponse)
+	err := c.cc.Invoke(ctx, SourceService_CheckSubscriptions_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // SourceServiceServer is the server API for SourceService service.
 // All implementations must embed UnimplementedSourceServiceServer
 // for forward compatibility.
@@ -156,6 +191,19 @@ type SourceServiceServer interface {
 	//
 	// Errors: NOT_FOUND (SOURCE_NOT_FOUND), ABORTED (ETAG_STALE), FAILED_PRECONDITION (SOURCE_READ_ONLY), INVALID_ARGUMENT (INVALID_REQUEST).
 	RotateSecret(context.Context, *RotateSecretRequest) (*Source, error)
+	// Sets up the source with its provider, in one call: what its `subscriptions` declare, or what the request gives, which is then declared for the source.
+	//
+	// PROVIDER_META: the app is subscribed to the objects and fields with the source's own callback and verify token (Meta's handshake comes to that callback during the call),
+	// and to the WhatsApp business accounts, overrides included. PROVIDER_DIALOG360_PARTNER and PROVIDER_DIALOG360_CHANNEL: the webhook of the account, or of the number
+	// with the source's headers, is set to the source's callback. Nothing that is not declared is taken away. Safe to repeat.
+	//
+	// A step that fails does not keep the others from being taken: look at the steps. Errors: NOT_FOUND (SOURCE_NOT_FOUND), FAILED_PRECONDITION (CREDENTIALS_MISSING,
+	// SOURCE_READ_ONLY where a source of a file would have to be changed), INVALID_ARGUMENT (INVALID_REQUEST).
+	Connect(context.Context, *ConnectRequest) (*ConnectResponse, error)
+	// Compares what the source declares in its `subscriptions` with what its provider has. Changes nothing.
+	//
+	// Errors: NOT_FOUND (SOURCE_NOT_FOUND), FAILED_PRECONDITION (CREDENTIALS_MISSING, SUBSCRIPTIONS_NOT_DECLARED).
+	CheckSubscriptions(context.Context, *CheckSubscriptionsRequest) (*CheckSubscriptionsResponse, error)
 	mustEmbedUnimplementedSourceServiceServer()
 }
 
@@ -183,6 +231,12 @@ func (UnimplementedSourceServiceServer) DeleteSource(context.Context, *DeleteSou
 }
 func (UnimplementedSourceServiceServer) RotateSecret(context.Context, *RotateSecretRequest) (*Source, error) {
 	return nil, status.Error(codes.Unimplemented, "method RotateSecret not implemented")
+}
+func (UnimplementedSourceServiceServer) Connect(context.Context, *ConnectRequest) (*ConnectResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Connect not implemented")
+}
+func (UnimplementedSourceServiceServer) CheckSubscriptions(context.Context, *CheckSubscriptionsRequest) (*CheckSubscriptionsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CheckSubscriptions not implemented")
 }
 func (UnimplementedSourceServiceServer) mustEmbedUnimplementedSourceServiceServer() {}
 func (UnimplementedSourceServiceServer) testEmbeddedByValue()                       {}
@@ -313,6 +367,42 @@ func _SourceService_RotateSecret_Handler(srv interface{}, ctx context.Context, d
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SourceService_Connect_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ConnectRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SourceServiceServer).Connect(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SourceService_Connect_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SourceServiceServer).Connect(ctx, req.(*ConnectRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SourceService_CheckSubscriptions_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CheckSubscriptionsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SourceServiceServer).CheckSubscriptions(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SourceService_CheckSubscriptions_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SourceServiceServer).CheckSubscriptions(ctx, req.(*CheckSubscriptionsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // SourceService_ServiceDesc is the grpc.ServiceDesc for SourceService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -343,6 +433,14 @@ var SourceService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RotateSecret",
 			Handler:    _SourceService_RotateSecret_Handler,
+		},
+		{
+			MethodName: "Connect",
+			Handler:    _SourceService_Connect_Handler,
+		},
+		{
+			MethodName: "CheckSubscriptions",
+			Handler:    _SourceService_CheckSubscriptions_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
