@@ -194,7 +194,7 @@ func (s *server) serve(ctx context.Context) error {
 	loops.Go(func() { s.callers.files.Run(following) })
 	loops.Go(func() {
 		if err := s.sources.Run(following); err != nil {
-			failed <- err
+			failed <- s.config.sourcesFailed(err)
 		}
 	})
 	ports.Go(func() { failed <- s.grpc.Serve(s.inner) })

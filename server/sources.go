@@ -40,17 +40,23 @@ func openSources(ctx context.Context, c config, log *eventlog.Log, logger *slog.
 	sources, err := source.Open(ctx, source.Options{
 		Fixed: fixed, Bucket: log.Bucket("sources"), Keys: keys, Snapshot: filepath.Join(c.DataDir, "sources.sealed"), Logger: logger,
 	})
-	switch {
-	case errors.Is(err, seal.ErrWrongKey), errors.Is(err, seal.ErrDamaged):
-		return nil, fmt.Errorf("--secrets-key-file: the sources cannot be read with the keys in %s: %w; "+
-			"put the key that they were stored under back into the file, or name the file that has it", keyFile, err)
-	case err != nil:
-		return nil, fmt.Errorf("open the sources: %w", err)
+	if err != nil {
+		return nil, c.sourcesFailed(err)
 	}
 	if list, err := sources.List(); err == nil && len(list) == 0 {
 		logger.Warn("no sources: every webhook is answered 404; create one with POST /v1/sources, or give --sources-file, or --dev for development")
 	}
 	return sources, nil
+}
+
+// sourcesFailed says what to do about an error of the sources, be it at the start or when the log could be reached.
+func (c *config) sourcesFailed(err error) error {
+	if !errors.Is(err, seal.ErrWrongKey) && !errors.Is(err, seal.ErrDamaged) {
+		return fmt.Errorf("sources: %w", err)
+	}
+	keyFile, _ := c.keyFile() // it was found when the sources were opened
+	return fmt.Errorf("--secrets-key-file: the sources cannot be read with the keys in %s: %w; "+
+		"put the key that they were stored under back into the file, or name the file that has it", keyFile, err)
 }
 
 // keyFile is where the keys for the secrets at rest lie.

@@ -213,7 +213,8 @@ func (s *Store) follow(c eventlog.Change) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if is := s.stored[id]; is != nil && (c.Value.Revision < is.revision || c.Value.Revision == is.revision && is.item != nil) {
+	is := s.stored[id]
+	if is != nil && (c.Value.Revision < is.revision || c.Value.Revision == is.revision && is.item != nil) {
 		// Known already, or older than what was written here.
 		is.own = is.own && c.Value.Revision < is.revision
 		return
@@ -223,7 +224,9 @@ func (s *Store) follow(c eventlog.Change) {
 	} else {
 		delete(s.stored, id)
 		s.tallies.drop(id)
-		s.logger.Info("a source was deleted", "source", namePrefix+id)
+		if is != nil && is.item != nil {
+			s.logger.Info("a source was deleted by another relay", "source", namePrefix+id)
+		}
 	}
 	s.publish()
 	s.save()

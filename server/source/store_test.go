@@ -697,3 +697,41 @@ func TestNoFileShowsASecret(t *testing.T) {
 	}
 	noSecret(t, p.log.String())
 }
+
+func TestAWrongKeyThatShowsLateEndsWhatKnowsNothingAndCostsOthersNoSource(t *testing.T) {
+	p := newPlace(t)
+	there := p.bucket
+	s := p.start(t)
+	create(t, s, "shop")
+	s.stop()
+	other := &place{dir: t.TempDir(), keys: keysOf(t, key(2)), bucket: openLog(t, eventlog.Options{Dir: t.TempDir()}).Bucket("sources"), log: &buffer{}}
+	s = other.start(t)
+	create(t, s, "own")
+	s.stop()
+
+	back := make(chan struct{})
+	other.bucket = late{there, back} // the log of another relay, under another key
+	s = other.start(t)
+	if !accepts(s, "own", shopSecret) {
+		t.Fatal("the snapshot is not used")
+	}
+	close(back)
+	waitFor(t, "the log to tell", func() bool { return strings.Contains(other.log.String(), "give all relays the same keys") })
+	waitFor(t, "the source that cannot be read", func() bool { e, ok := s.Endpoint("shop"); return ok && e.Unusable })
+	s.stop()
+	if s.err != nil {
+		t.Errorf("Run ended with %v", s.err)
+	}
+
+	other.dir = t.TempDir()
+	back = make(chan struct{})
+	other.bucket = late{there, back}
+	store, err := source.Open(t.Context(), other.options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	close(back)
+	if err := store.Run(t.Context()); !errors.Is(err, seal.ErrWrongKey) {
+		t.Errorf("Run = %v", err)
+	}
+}
