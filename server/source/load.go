@@ -121,7 +121,11 @@ var sourceName = (&eventrelayv1.Source{}).ProtoReflect().Descriptor().FullName()
 // message checks one entry of the list, or a message in it.
 func (c *checker) message(node *yaml.Node, descriptor protoreflect.MessageDescriptor) {
 	if node.Kind != yaml.MappingNode {
-		c.report(node, "expected a %s with its fields, as in `- name: sources/shop`", strings.ToLower(string(descriptor.Name())))
+		if descriptor.FullName() == sourceName {
+			c.report(node, "expected a source with its fields, as in `- name: sources/shop`")
+		} else {
+			c.report(node, "expected keys with values: %s", names(descriptor))
+		}
 		return
 	}
 	for key, value := range c.pairs(node) {

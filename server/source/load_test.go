@@ -150,3 +150,27 @@ func TestAFileThatOthersCanReadIsWarnedOf(t *testing.T) {
 		}
 	}
 }
+
+func TestAFileSaysWhatShouldBeSubscribedAndNothingThatIsOutputOnly(t *testing.T) {
+	entry := "sources:\n  - name: sources/channel\n    provider: PROVIDER_DIALOG360_CHANNEL\n    headers: {Authorization: Basic s3cr3t==}\n"
+	got, err := source.Load(write(t, entry+"    subscriptions:\n      public_base_url: https://hooks.example\n      objects:\n        - {object: page, fields: [feed], include_values: false}\n", 0o600), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wanted := got[0].GetSubscriptions()
+	if wanted.GetPublicBaseUrl() != "https://hooks.example" || wanted.GetObjects()[0].GetFields()[0] != "feed" || wanted.GetObjects()[0].IncludeValues == nil {
+		t.Errorf("Load = %v", wanted)
+	}
+	for line, want := range map[string]string{
+		"etag: x": "etag: the server sets it", "stats: {events: 1}": "stats: the server sets it", "create_time: 2026-11-21T00:00:00Z": "create_time: the server sets it",
+		"subscriptions: {objekts: []}": `unknown field "objekts"; there are public_base_url, objects`, "subscriptions: s3cr3t": "expected keys with values: public_base_url",
+	} {
+		_, err := source.Load(write(t, entry+"    "+line+"\n", 0o600), nil)
+		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), ":5:") {
+			t.Errorf("%s: %v, want %q", line, err, want)
+		}
+		if err != nil {
+			noSecret(t, err.Error())
+		}
+	}
+}
