@@ -110,9 +110,9 @@ func (c *Client) SetPartnerWebhook(ctx context.Context, cred PartnerCredentials,
 func (c *Client) partner(ctx context.Context, cred PartnerCredentials, method string, in, out any) error {
 	switch {
 	case cred.PartnerAPIKey.Empty():
-		return fmt.Errorf("%w: partner_api_key; 360dialog's hub takes no other", upstream.ErrCredentialMissing)
+		return &upstream.CredentialMissingError{Field: "partner_api_key", Use: "360dialog's hub takes no other"}
 	case cred.PartnerID == "":
-		return fmt.Errorf("%w: partner_id; 360dialog's hub shows it under Integration", upstream.ErrCredentialMissing)
+		return &upstream.CredentialMissingError{Field: "partner_id", Use: "360dialog's hub shows it under Integration"}
 	case !validPartnerID.MatchString(cred.PartnerID):
 		return &upstream.InvalidError{Field: "partner_id", Problem: fmt.Sprintf("%.80q is not an id of 360dialog's, which has 1 to 64 letters, digits, - and _", cred.PartnerID)}
 	}
@@ -166,7 +166,7 @@ func (c *Client) SetWABAWebhook(ctx context.Context, channelKey upstream.Secret,
 
 func (c *Client) channel(ctx context.Context, method, path string, key upstream.Secret, webhook Webhook, in map[string]any, out any) error {
 	if key.Empty() {
-		return fmt.Errorf("%w: channel_api_key; 360dialog has one for each number", upstream.ErrCredentialMissing)
+		return &upstream.CredentialMissingError{Field: "channel_api_key", Use: "360dialog has one for each number"}
 	}
 	sent := call{method: method, address: c.wabaURL + path, keyHeader: "D360-Api-Key", key: key}
 	for _, value := range webhook.Headers {

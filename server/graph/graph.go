@@ -106,17 +106,17 @@ type Credentials struct {
 // appToken is the app access token, for which Meta takes id and secret as they are.
 func (c Credentials) appToken() (upstream.Secret, error) {
 	if c.AppID == "" {
-		return upstream.Secret{}, fmt.Errorf("%w: app_id; Meta wants an app access token here, made of app id and app secret", upstream.ErrCredentialMissing)
+		return upstream.Secret{}, &upstream.CredentialMissingError{Field: "app_id", Use: "Meta wants an app access token here, made of app id and app secret"}
 	}
 	if c.AppSecret.Empty() {
-		return upstream.Secret{}, fmt.Errorf("%w: app_secrets; Meta wants an app access token here, made of app id and app secret", upstream.ErrCredentialMissing)
+		return upstream.Secret{}, &upstream.CredentialMissingError{Field: "app_secrets", Use: "Meta wants an app access token here, made of app id and app secret"}
 	}
 	return upstream.NewSecret(c.AppID + "|" + c.AppSecret.Reveal()), nil
 }
 
 func (c Credentials) userToken() (upstream.Secret, error) {
 	if c.AccessToken.Empty() {
-		return upstream.Secret{}, fmt.Errorf("%w: access_token; Meta wants that of a system user, a page or an Instagram account here", upstream.ErrCredentialMissing)
+		return upstream.Secret{}, &upstream.CredentialMissingError{Field: "access_token", Use: "Meta wants that of a system user, a page or an Instagram account here"}
 	}
 	return c.AccessToken, nil
 }

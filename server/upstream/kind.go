@@ -78,8 +78,21 @@ func (e *Error) Error() string { return e.Message }
 // Again reports whether the call may be repeated.
 func (e *Error) Again() (time.Duration, bool) { return 0, e.Kind == Unavailable }
 
-// ErrCredentialMissing says that a call was not made, for it needs a credential that was not given. The text names it.
+// ErrCredentialMissing says that a call was not made, for it needs a credential that was not given. The error that wraps it is a *CredentialMissingError.
 var ErrCredentialMissing = errors.New("credential missing")
+
+// A CredentialMissingError names the credential that a call needs.
+type CredentialMissingError struct {
+	// Field is the credential's name, Use what the provider wants it for.
+	Field, Use string
+}
+
+func (e *CredentialMissingError) Error() string {
+	return fmt.Sprintf("%v: %s; %s", ErrCredentialMissing, e.Field, e.Use)
+}
+
+// Unwrap returns ErrCredentialMissing.
+func (*CredentialMissingError) Unwrap() error { return ErrCredentialMissing }
 
 // An InvalidError says that a call was not made, for the provider could never take one of its arguments.
 type InvalidError struct {
