@@ -24,9 +24,13 @@ type config struct {
 	ClientCertHeader string         `name:"client-cert-header" placeholder:"HEADER" group:"Callers" help:"Header by which a trusted proxy hands over the subject of the client certificate that it verified, such as X-Amzn-Mtls-Clientcert-Subject."`
 	TrustedProxies   []netip.Prefix `placeholder:"CIDR,..." group:"Callers" help:"Addresses of the proxies whose --client-cert-header is believed."`
 
-	Dev         bool   `group:"Sources" help:"For development: adds the sources dev and dev360 with known secrets; every port is loopback only."`
-	SourcesFile string `type:"path" placeholder:"FILE" group:"Sources" help:"YAML file of sources to accept webhooks for, beside those that are created by calls."`
-	MaxBody     size   `default:"4MiB" group:"Sources" help:"The largest body that is accepted, at most 8MiB; Meta sends up to 3 MB."`
+	Dev              bool   `group:"Sources" help:"For development: adds the sources dev and dev360 with known secrets; every port is loopback only."`
+	SourcesFile      string `type:"path" placeholder:"FILE" group:"Sources" help:"YAML file of sources to accept webhooks for, beside those that are created by calls."`
+	GraphURL         string `name:"graph-url" default:"https://graph.facebook.com" group:"Providers" help:"Meta's Graph API."`
+	GraphVersion     string `default:"v24.0" group:"Providers" help:"The version of the Graph API that is called."`
+	Dialog360HubURL  string `name:"dialog360-hub-url" default:"https://hub.360dialog.io" group:"Providers" help:"360dialog's partner API."`
+	Dialog360WABAURL string `name:"dialog360-waba-url" default:"https://waba-v2.360dialog.io" group:"Providers" help:"360dialog's API of numbers and WABAs."`
+	MaxBody          size   `default:"4MiB" group:"Sources" help:"The largest body that is accepted, at most 8MiB; Meta sends up to 3 MB."`
 
 	DataDir         string        `type:"path" default:"./data" group:"Storage" help:"Where the journal, the embedded log and an encrypted copy of the sources live."`
 	SecretsKeyFile  string        `type:"path" placeholder:"FILE" group:"Storage" help:"The keys under which stored secrets are encrypted, a line each, the first for what is new; made with one key if missing. Outside --data-dir; default eventrelay/secrets.keys in the user's configuration folder. Required with --nats-url."`

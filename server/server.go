@@ -20,6 +20,7 @@ import (
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/test/bufconn"
 
+	"eventrelay/server/connection"
 	"eventrelay/server/drift"
 	"eventrelay/server/eventlog"
 	"eventrelay/server/gateway"
@@ -57,8 +58,10 @@ type server struct {
 	ingest  *ingest.Ingest
 	hub     *hub.Hub
 	drift   *drift.Drift
-	health  *health.Server
-	grpc    *grpc.Server
+	// providers are the APIs of those who post.
+	providers connection.Providers
+	health    *health.Server
+	grpc      *grpc.Server
 	// inner is how the gateway reaches the gRPC server: in memory, through the same interceptors as everybody.
 	inner *bufconn.Listener
 	conn  *grpc.ClientConn
@@ -93,7 +96,7 @@ func open(ctx context.Context, c config, logger *slog.Logger) (_ *server, err er
 	}); err != nil {
 		return nil, fmt.Errorf("open the log: %w", err)
 	}
-	if s.sources, err = openSources(ctx, c, s.log, logger.With("room", "source")); err != nil {
+	if s.sources, err = openSources(ctx, c, s.log, s.callers.client != nil, logger.With("room", "source")); err != nil {
 		return nil, err
 	}
 	watchJournal(s.metrics, s.journal)
@@ -102,11 +105,16 @@ func open(ctx context.Context, c config, logger *slog.Logger) (_ *server, err er
 	s.ingest.Count(s.sources.Count)
 	s.hub = hub.New(rpc.HubLog(s.log), logger.With("room", "hub"))
 	s.drift = drift.New(s.hub, s.log.ID, filepath.Join(c.DataDir, "drift.json"), s.metrics, logger.With("room", "drift"))
+	if s.providers, err = openProviders(c, logger); err != nil {
+		return nil, err
+	}
 	if s.grpc, err = rpc.NewServer(rpc.Services{
-		Events:  rpc.NewEventService(s.log, s.hub, s.metrics, logger.With("room", "rpc")),
-		Sources: rpc.NewSourceService(s.sources),
-		Schema:  rpc.NewSchemaService(s.drift, s.log),
-		Health:  s.health,
+		Events:    rpc.NewEventService(s.log, s.hub, s.metrics, logger.With("room", "rpc")),
+		Sources:   rpc.NewSourceService(s.sources, s.providers),
+		Schema:    rpc.NewSchemaService(s.drift, s.log),
+		Meta:      rpc.NewMetaSubscriptionService(s.sources, s.providers.Graph),
+		Dialog360: rpc.NewDialog360Service(s.sources, s.providers.Dialog360),
+		Health:    s.health,
 	}, s.callers.guard, logger.With("room", "rpc")); err != nil {
 		return nil, err
 	}
@@ -275,6 +283,12 @@ func (s *server) close() {
 		if l != nil {
 			_ = l.Close() // a server that was stopped has closed its own
 		}
+	}
+	if s.providers.Graph != nil {
+		s.providers.Graph.Close()
+	}
+	if s.providers.Dialog360 != nil {
+		s.providers.Dialog360.Close()
 	}
 	if s.conn != nil {
 		_ = s.conn.Close() // nobody uses it any more

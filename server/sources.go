@@ -17,7 +17,8 @@ import (
 )
 
 // openSources opens the sources: those of the file, the development sources if asked, and those that were created by calls and lie sealed in the log and in the data folder.
-func openSources(ctx context.Context, c config, log *eventlog.Log, logger *slog.Logger) (*source.Store, error) {
+// Sources may require a client certificate if the ports can check one.
+func openSources(ctx context.Context, c config, log *eventlog.Log, clientCertificates bool, logger *slog.Logger) (*source.Store, error) {
 	var fixed []*eventrelayv1.Source
 	if c.SourcesFile != "" {
 		loaded, err := source.Load(c.SourcesFile, logger)
@@ -38,7 +39,8 @@ func openSources(ctx context.Context, c config, log *eventlog.Log, logger *slog.
 		return nil, fmt.Errorf("--secrets-key-file: %w", err)
 	}
 	sources, err := source.Open(ctx, source.Options{
-		Fixed: fixed, Bucket: log.Bucket("sources"), Keys: keys, Snapshot: filepath.Join(c.DataDir, "sources.sealed"), Logger: logger,
+		Fixed: fixed, Bucket: log.Bucket("sources"), Keys: keys, Snapshot: filepath.Join(c.DataDir, "sources.sealed"),
+		ClientCertificates: clientCertificates, Logger: logger,
 	})
 	if err != nil {
 		return nil, c.sourcesFailed(err)

@@ -29,6 +29,8 @@ func New(ctx context.Context, conn *grpc.ClientConn) (http.Handler, error) {
 		eventrelayv1.RegisterEventServiceHandler,
 		eventrelayv1.RegisterSourceServiceHandler,
 		eventrelayv1.RegisterSchemaServiceHandler,
+		eventrelayv1.RegisterMetaSubscriptionServiceHandler,
+		eventrelayv1.RegisterDialog360ServiceHandler,
 	} {
 		if err := register(ctx, mux, conn); err != nil {
 			return nil, fmt.Errorf("register REST handlers: %w", err)

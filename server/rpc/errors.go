@@ -109,6 +109,11 @@ func toStatus(err error) *status.Status {
 			request.FieldViolations = append(request.FieldViolations, &errdetails.BadRequest_FieldViolation{Field: v.Field, Description: v.Description})
 		}
 		return newStatus(codes.InvalidArgument, violationText(request), eventrelayv1.ErrorReason_ERROR_REASON_INVALID_REQUEST, nil, request)
+	}
+	if s := providerStatus(err); s != nil {
+		return s
+	}
+	switch {
 	case errors.Is(err, context.Canceled):
 		return status.New(codes.Canceled, "the caller went away")
 	case errors.Is(err, context.DeadlineExceeded):

@@ -30,6 +30,7 @@ import (
 	eventrelayv1 "eventrelay/gen/go/eventrelay/v1"
 	whatsappv1 "eventrelay/gen/go/whatsapp/webhooks/v1"
 	"eventrelay/server/auth"
+	"eventrelay/server/connection"
 	"eventrelay/server/drift"
 	"eventrelay/server/eventlog"
 	"eventrelay/server/hub"
@@ -46,12 +47,6 @@ type relay struct {
 	hub *hub.Hub
 	// counted is the list of drift.
 	counted *drift.Drift
-	events  eventrelayv1.EventServiceClient
-	schema  eventrelayv1.SchemaServiceClient
-	n       int
-	t       *testing.T
-	log     *eventlog.Log
-	hub     *hub.Hub
 	events  eventrelayv1.EventServiceClient
 	schema  eventrelayv1.SchemaServiceClient
 	n       int
@@ -86,7 +81,7 @@ func newSilentRelay(t *testing.T, options eventlog.Options) *relay {
 	counted := drift.New(bell, log.ID, filepath.Join(options.Dir, "drift.json"), prometheus.NewRegistry(), quiet)
 	server, err := NewServer(Services{
 		Events:  NewEventService(log, bell, prometheus.NewRegistry(), quiet),
-		Sources: NewSourceService(fakeSources{}),
+		Sources: NewSourceService(fakeSources{}, connection.Providers{}),
 		Schema:  NewSchemaService(counted, log),
 		Health:  health.NewServer(),
 	}, auth.NewGuard(nil, nil, quiet), quiet)

@@ -28,6 +28,9 @@ type Services struct {
 	Events  eventrelayv1.EventServiceServer
 	Sources eventrelayv1.SourceServiceServer
 	Schema  eventrelayv1.SchemaServiceServer
+	// Meta and Dialog360 are the providers' own subscriptions.
+	Meta      eventrelayv1.MetaSubscriptionServiceServer
+	Dialog360 eventrelayv1.Dialog360ServiceServer
 	// Health is told NOT_SERVING when the server goes down.
 	Health *health.Server
 }
@@ -54,6 +57,8 @@ func NewServer(services Services, guard *auth.Guard, logger *slog.Logger) (*grpc
 	eventrelayv1.RegisterEventServiceServer(server, services.Events)
 	eventrelayv1.RegisterSourceServiceServer(server, services.Sources)
 	eventrelayv1.RegisterSchemaServiceServer(server, services.Schema)
+	eventrelayv1.RegisterMetaSubscriptionServiceServer(server, services.Meta)
+	eventrelayv1.RegisterDialog360ServiceServer(server, services.Dialog360)
 	healthv1.RegisterHealthServer(server, services.Health)
 	reflection.Register(server)
 	if err := guard.Cover(server.GetServiceInfo()); err != nil {

@@ -7,6 +7,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	eventrelayv1 "eventrelay/gen/go/eventrelay/v1"
+	"eventrelay/server/connection"
 )
 
 // Page sizes of lists: what 0 means, and the most there is.
@@ -23,16 +24,20 @@ type Sources interface {
 	Update(ctx context.Context, src *eventrelayv1.Source, paths []string) (*eventrelayv1.Source, error)
 	RotateSecret(ctx context.Context, name, secret, etag string) (*eventrelayv1.Source, error)
 	Delete(ctx context.Context, name, etag string) error
+	Credentials
 }
 
 // SourceService serves eventrelay.v1.SourceService. No request is logged or named in an error, for the generated messages print their secrets.
 type SourceService struct {
 	eventrelayv1.UnimplementedSourceServiceServer
-	sources Sources
+	sources   Sources
+	providers connection.Providers
 }
 
-// NewSourceService returns the service over the sources.
-func NewSourceService(sources Sources) *SourceService { return &SourceService{sources: sources} }
+// NewSourceService returns the service over the sources and the APIs of their providers.
+func NewSourceService(sources Sources, providers connection.Providers) *SourceService {
+	return &SourceService{sources: sources, providers: providers}
+}
 
 // GetSource returns one source, or SOURCE_NOT_FOUND.
 func (s *SourceService) GetSource(_ context.Context, req *eventrelayv1.GetSourceRequest) (*eventrelayv1.Source, error) {

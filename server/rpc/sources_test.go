@@ -6,10 +6,11 @@ import (
 	"google.golang.org/grpc/codes"
 
 	eventrelayv1 "eventrelay/gen/go/eventrelay/v1"
+	"eventrelay/server/connection"
 )
 
 func TestSourcesAreListedByNamePageByPage(t *testing.T) {
-	s := NewSourceService(fakeSources{})
+	s := NewSourceService(fakeSources{}, connection.Providers{})
 	var names []string
 	req := &eventrelayv1.ListSourcesRequest{PageSize: 2}
 	for {
@@ -30,7 +31,7 @@ func TestSourcesAreListedByNamePageByPage(t *testing.T) {
 }
 
 func TestAnUnknownSourceIsNotFoundByName(t *testing.T) {
-	_, err := NewSourceService(fakeSources{}).GetSource(t.Context(), &eventrelayv1.GetSourceRequest{Name: "sources/none"})
+	_, err := NewSourceService(fakeSources{}, connection.Providers{}).GetSource(t.Context(), &eventrelayv1.GetSourceRequest{Name: "sources/none"})
 	metadata := wantReason(t, toStatus(err).Err(), codes.NotFound, "SOURCE_NOT_FOUND")
 	if metadata["source"] != "sources/none" {
 		t.Errorf("metadata %v", metadata)

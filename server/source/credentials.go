@@ -3,6 +3,7 @@ package source
 import (
 	"fmt"
 	"log/slog"
+	"maps"
 
 	eventrelayv1 "eventrelay/gen/go/eventrelay/v1"
 )
@@ -48,6 +49,15 @@ func (c Credentials) PartnerAPIKey() string {
 // ChannelAPIKey returns the key of a 360dialog number.
 func (c Credentials) ChannelAPIKey() string {
 	return c.used("channel_api_key", c.source().GetChannelApiKey())
+}
+
+// Headers returns what a 360dialog channel's notifications must show, by name. They are the caller's to change.
+func (c Credentials) Headers() map[string]string {
+	headers := maps.Clone(c.source().GetHeaders())
+	for name, value := range headers {
+		c.used(fmt.Sprintf("headers[%q]", name), value)
+	}
+	return headers
 }
 
 func (c Credentials) source() *eventrelayv1.Source {

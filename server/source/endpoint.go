@@ -57,10 +57,13 @@ func newEndpoint(id string, src *eventrelayv1.Source, counted *tally, uses []use
 		ID:       id,
 		Provider: src.GetProvider(),
 		Paused:   src.GetPaused(),
-		signed:   signedUnder(src.GetAppSecrets()),
-		token:    tokenIs(src.GetVerifyToken()),
-		shown:    headersAre(src.GetHeaders()),
-		tally:    counted,
+
+		RequireClientCertificate: src.GetRequireClientCertificate(),
+
+		signed: signedUnder(src.GetAppSecrets()),
+		token:  tokenIs(src.GetVerifyToken()),
+		shown:  headersAre(src.GetHeaders()),
+		tally:  counted,
 	}
 	for _, u := range uses {
 		switch {

@@ -366,7 +366,7 @@ var File_eventrelay_v1_dialog360_service_proto protoreflect.FileDescriptor
 
 const file_eventrelay_v1_dialog360_service_proto_rawDesc = "" +
 	"\n" +
-	"%eventrelay/v1/dialog360_service.proto\x12\reventrelay.v1\x1a\x1bbuf/validate/validate.proto\x1a%eventrelay/v1/dialog360_webhook.proto\x1a\x1cgoogle/api/annotations.proto\"g\n" +
+	"%eventrelay/v1/dialog360_service.proto\x12\reventrelay.v1\x1a\x1bbuf/validate/validate.proto\x1a!eventrelay/v1/authorization.proto\x1a%eventrelay/v1/dialog360_webhook.proto\x1a\x1cgoogle/api/annotations.proto\"g\n" +
 	"\x18GetPartnerWebhookRequest\x12K\n" +
 	"\x04name\x18\x01 \x01(\tB7\xbaH4r220^sources/[a-z0-9][a-z0-9-]{0,62}/partnerWebhook$R\x04name\"\x9f\x01\n" +
 	"\x18SetPartnerWebhookRequest\x12K\n" +
@@ -392,13 +392,13 @@ const file_eventrelay_v1_dialog360_service_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"M\n" +
 	"\x16SetWabaWebhookResponse\x12\x10\n" +
 	"\x03url\x18\x01 \x01(\tR\x03url\x12!\n" +
-	"\fheader_names\x18\x02 \x03(\tR\vheaderNames2\xd1\x05\n" +
-	"\x10Dialog360Service\x12\x88\x01\n" +
-	"\x11GetPartnerWebhook\x12'.eventrelay.v1.GetPartnerWebhookRequest\x1a\x1d.eventrelay.v1.PartnerWebhook\"+\x82\xd3\xe4\x93\x02%\x12#/v1/{name=sources/*/partnerWebhook}\x12\x8b\x01\n" +
-	"\x11SetPartnerWebhook\x12'.eventrelay.v1.SetPartnerWebhookRequest\x1a\x1d.eventrelay.v1.PartnerWebhook\".\x82\xd3\xe4\x93\x02(:\x01*\x1a#/v1/{name=sources/*/partnerWebhook}\x12\x88\x01\n" +
-	"\x11GetChannelWebhook\x12'.eventrelay.v1.GetChannelWebhookRequest\x1a\x1d.eventrelay.v1.ChannelWebhook\"+\x82\xd3\xe4\x93\x02%\x12#/v1/{name=sources/*/channelWebhook}\x12\x8b\x01\n" +
-	"\x11SetChannelWebhook\x12'.eventrelay.v1.SetChannelWebhookRequest\x1a\x1d.eventrelay.v1.ChannelWebhook\".\x82\xd3\xe4\x93\x02(:\x01*\x1a#/v1/{name=sources/*/channelWebhook}\x12\x8a\x01\n" +
-	"\x0eSetWabaWebhook\x12$.eventrelay.v1.SetWabaWebhookRequest\x1a%.eventrelay.v1.SetWabaWebhookResponse\"+\x82\xd3\xe4\x93\x02%:\x01*\x1a /v1/{name=sources/*/wabaWebhook}B\xad\x01\n" +
+	"\fheader_names\x18\x02 \x03(\tR\vheaderNames2\xe5\x05\n" +
+	"\x10Dialog360Service\x12\x8c\x01\n" +
+	"\x11GetPartnerWebhook\x12'.eventrelay.v1.GetPartnerWebhookRequest\x1a\x1d.eventrelay.v1.PartnerWebhook\"/\xe8\xf9\x18\x02\x82\xd3\xe4\x93\x02%\x12#/v1/{name=sources/*/partnerWebhook}\x12\x8f\x01\n" +
+	"\x11SetPartnerWebhook\x12'.eventrelay.v1.SetPartnerWebhookRequest\x1a\x1d.eventrelay.v1.PartnerWebhook\"2\xe8\xf9\x18\x02\x82\xd3\xe4\x93\x02(:\x01*\x1a#/v1/{name=sources/*/partnerWebhook}\x12\x8c\x01\n" +
+	"\x11GetChannelWebhook\x12'.eventrelay.v1.GetChannelWebhookRequest\x1a\x1d.eventrelay.v1.ChannelWebhook\"/\xe8\xf9\x18\x02\x82\xd3\xe4\x93\x02%\x12#/v1/{name=sources/*/channelWebhook}\x12\x8f\x01\n" +
+	"\x11SetChannelWebhook\x12'.eventrelay.v1.SetChannelWebhookRequest\x1a\x1d.eventrelay.v1.ChannelWebhook\"2\xe8\xf9\x18\x02\x82\xd3\xe4\x93\x02(:\x01*\x1a#/v1/{name=sources/*/channelWebhook}\x12\x8e\x01\n" +
+	"\x0eSetWabaWebhook\x12$.eventrelay.v1.SetWabaWebhookRequest\x1a%.eventrelay.v1.SetWabaWebhookResponse\"/\xe8\xf9\x18\x02\x82\xd3\xe4\x93\x02%:\x01*\x1a /v1/{name=sources/*/wabaWebhook}B\xad\x01\n" +
 	"\x11com.eventrelay.v1B\x15Dialog360ServiceProtoP\x01Z,eventrelay/gen/go/eventrelay/v1;eventrelayv1\xa2\x02\x03EXX\xaa\x02\rEventrelay.V1\xca\x02\rEventrelay\\V1\xe2\x02\x19Eventrelay\\V1\\GPBMetadata\xea\x02\x0eEventrelay::V1b\x06proto3"
 
 var (
@@ -451,6 +451,7 @@ func file_eventrelay_v1_dialog360_service_proto_init() {
 	if File_eventrelay_v1_dialog360_service_proto != nil {
 		return
 	}
+	file_eventrelay_v1_authorization_proto_init()
 	file_eventrelay_v1_dialog360_webhook_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{

@@ -75,22 +75,6 @@ const (
 	//
 	//	{"reason": "INTERNAL", "domain": "eventrelay"}
 	ErrorReason_ERROR_REASON_INTERNAL ErrorReason = 12
-	// UNAUTHENTICATED: the call shows no token. The header `authorization` must be `Bearer` and a token.
-	//
-	//	{"reason": "TOKEN_MISSING", "domain": "eventrelay"}
-	ErrorReason_ERROR_REASON_TOKEN_MISSING ErrorReason = 30
-	// UNAUTHENTICATED: the token is not one of this server, or not any more; a stream that is open when its token goes ends with this.
-	//
-	//	{"reason": "TOKEN_INVALID", "domain": "eventrelay"}
-	ErrorReason_ERROR_REASON_TOKEN_INVALID ErrorReason = 31
-	// UNAUTHENTICATED: the token's `expire_time` has passed.
-	//
-	//	{"reason": "TOKEN_EXPIRED", "domain": "eventrelay"}
-	ErrorReason_ERROR_REASON_TOKEN_EXPIRED ErrorReason = 32
-	// PERMISSION_DENIED: the token's role does not reach for this call.
-	//
-	//	{"reason": "ROLE_INSUFFICIENT", "domain": "eventrelay", "metadata": {"required_role": "operator"}}
-	ErrorReason_ERROR_REASON_ROLE_INSUFFICIENT ErrorReason = 33
 	// ALREADY_EXISTS: there is a source of that name.
 	//
 	//	{"reason": "SOURCE_EXISTS", "domain": "eventrelay", "metadata": {"source": "sources/shop"}}
@@ -115,6 +99,22 @@ const (
 	//
 	//	{"reason": "SUBSCRIPTIONS_NOT_DECLARED", "domain": "eventrelay", "metadata": {"source": "sources/shop"}}
 	ErrorReason_ERROR_REASON_SUBSCRIPTIONS_NOT_DECLARED ErrorReason = 18
+	// UNAUTHENTICATED: the call shows no token. The header `authorization` must be `Bearer` and a token.
+	//
+	//	{"reason": "TOKEN_MISSING", "domain": "eventrelay"}
+	ErrorReason_ERROR_REASON_TOKEN_MISSING ErrorReason = 30
+	// UNAUTHENTICATED: the token is not one of this server, or not any more; a stream that is open when its token goes ends with this.
+	//
+	//	{"reason": "TOKEN_INVALID", "domain": "eventrelay"}
+	ErrorReason_ERROR_REASON_TOKEN_INVALID ErrorReason = 31
+	// UNAUTHENTICATED: the token's `expire_time` has passed.
+	//
+	//	{"reason": "TOKEN_EXPIRED", "domain": "eventrelay"}
+	ErrorReason_ERROR_REASON_TOKEN_EXPIRED ErrorReason = 32
+	// PERMISSION_DENIED: the token's role does not reach for this call.
+	//
+	//	{"reason": "ROLE_INSUFFICIENT", "domain": "eventrelay", "metadata": {"required_role": "operator"}}
+	ErrorReason_ERROR_REASON_ROLE_INSUFFICIENT ErrorReason = 33
 )
 
 // Enum value maps for ErrorReason.
@@ -133,16 +133,16 @@ var (
 		10: "ERROR_REASON_LOG_UNAVAILABLE",
 		11: "ERROR_REASON_SHUTTING_DOWN",
 		12: "ERROR_REASON_INTERNAL",
-		30: "ERROR_REASON_TOKEN_MISSING",
-		31: "ERROR_REASON_TOKEN_INVALID",
-		32: "ERROR_REASON_TOKEN_EXPIRED",
-		33: "ERROR_REASON_ROLE_INSUFFICIENT",
 		13: "ERROR_REASON_SOURCE_EXISTS",
 		14: "ERROR_REASON_SOURCE_READ_ONLY",
 		15: "ERROR_REASON_ETAG_STALE",
 		16: "ERROR_REASON_CREDENTIALS_MISSING",
 		17: "ERROR_REASON_OVERRIDE_WOULD_BE_LOST",
 		18: "ERROR_REASON_SUBSCRIPTIONS_NOT_DECLARED",
+		30: "ERROR_REASON_TOKEN_MISSING",
+		31: "ERROR_REASON_TOKEN_INVALID",
+		32: "ERROR_REASON_TOKEN_EXPIRED",
+		33: "ERROR_REASON_ROLE_INSUFFICIENT",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":                0,
@@ -158,16 +158,16 @@ var (
 		"ERROR_REASON_LOG_UNAVAILABLE":            10,
 		"ERROR_REASON_SHUTTING_DOWN":              11,
 		"ERROR_REASON_INTERNAL":                   12,
-		"ERROR_REASON_TOKEN_MISSING":              30,
-		"ERROR_REASON_TOKEN_INVALID":              31,
-		"ERROR_REASON_TOKEN_EXPIRED":              32,
-		"ERROR_REASON_ROLE_INSUFFICIENT":          33,
 		"ERROR_REASON_SOURCE_EXISTS":              13,
 		"ERROR_REASON_SOURCE_READ_ONLY":           14,
 		"ERROR_REASON_ETAG_STALE":                 15,
 		"ERROR_REASON_CREDENTIALS_MISSING":        16,
 		"ERROR_REASON_OVERRIDE_WOULD_BE_LOST":     17,
 		"ERROR_REASON_SUBSCRIPTIONS_NOT_DECLARED": 18,
+		"ERROR_REASON_TOKEN_MISSING":              30,
+		"ERROR_REASON_TOKEN_INVALID":              31,
+		"ERROR_REASON_TOKEN_EXPIRED":              32,
+		"ERROR_REASON_ROLE_INSUFFICIENT":          33,
 	}
 )
 
@@ -218,16 +218,16 @@ const file_eventrelay_v1_error_reason_proto_rawDesc = "" +
 	"\x12\x1e\n" +
 	"\x1aERROR_REASON_SHUTTING_DOWN\x10\v\x12\x19\n" +
 	"\x15ERROR_REASON_INTERNAL\x10\f\x12\x1e\n" +
-	"\x1aERROR_REASON_TOKEN_MISSING\x10\x1e\x12\x1e\n" +
-	"\x1aERROR_REASON_TOKEN_INVALID\x10\x1f\x12\x1e\n" +
-	"\x1aERROR_REASON_TOKEN_EXPIRED\x10 \x12\"\n" +
-	"\x1eERROR_REASON_ROLE_INSUFFICIENT\x10!\x12\x1e\n" +
 	"\x1aERROR_REASON_SOURCE_EXISTS\x10\r\x12!\n" +
 	"\x1dERROR_REASON_SOURCE_READ_ONLY\x10\x0e\x12\x1b\n" +
 	"\x17ERROR_REASON_ETAG_STALE\x10\x0f\x12$\n" +
 	" ERROR_REASON_CREDENTIALS_MISSING\x10\x10\x12'\n" +
 	"#ERROR_REASON_OVERRIDE_WOULD_BE_LOST\x10\x11\x12+\n" +
-	"'ERROR_REASON_SUBSCRIPTIONS_NOT_DECLARED\x10\x12B\xa8\x01\n" +
+	"'ERROR_REASON_SUBSCRIPTIONS_NOT_DECLARED\x10\x12\x12\x1e\n" +
+	"\x1aERROR_REASON_TOKEN_MISSING\x10\x1e\x12\x1e\n" +
+	"\x1aERROR_REASON_TOKEN_INVALID\x10\x1f\x12\x1e\n" +
+	"\x1aERROR_REASON_TOKEN_EXPIRED\x10 \x12\"\n" +
+	"\x1eERROR_REASON_ROLE_INSUFFICIENT\x10!B\xa8\x01\n" +
 	"\x11com.eventrelay.v1B\x10ErrorReasonProtoP\x01Z,eventrelay/gen/go/eventrelay/v1;eventrelayv1\xa2\x02\x03EXX\xaa\x02\rEventrelay.V1\xca\x02\rEventrelay\\V1\xe2\x02\x19Eventrelay\\V1\\GPBMetadata\xea\x02\x0eEventrelay::V1b\x06proto3"
 
 var (

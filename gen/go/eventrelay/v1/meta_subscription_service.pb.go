@@ -1020,7 +1020,7 @@ var File_eventrelay_v1_meta_subscription_service_proto protoreflect.FileDescript
 
 const file_eventrelay_v1_meta_subscription_service_proto_rawDesc = "" +
 	"\n" +
-	"-eventrelay/v1/meta_subscription_service.proto\x12\reventrelay.v1\x1a\x1bbuf/validate/validate.proto\x1a%eventrelay/v1/meta_subscription.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1bgoogle/protobuf/empty.proto\"\x99\x01\n" +
+	"-eventrelay/v1/meta_subscription_service.proto\x12\reventrelay.v1\x1a\x1bbuf/validate/validate.proto\x1a!eventrelay/v1/authorization.proto\x1a%eventrelay/v1/meta_subscription.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1bgoogle/protobuf/empty.proto\"\x99\x01\n" +
 	"0ListWhatsAppBusinessAccountSubscribedAppsRequest\x12e\n" +
 	"\x06parent\x18\x01 \x01(\tBM\xbaHJrH2F^sources/[a-z0-9][a-z0-9-]{0,62}/whatsappBusinessAccounts/[0-9]{1,32}$R\x06parent\"z\n" +
 	"1ListWhatsAppBusinessAccountSubscribedAppsResponse\x12E\n" +
@@ -1070,21 +1070,21 @@ const file_eventrelay_v1_meta_subscription_service_proto_rawDesc = "" +
 	"\x11subscribed_fields\x18\x02 \x03(\tB&\xbaH#\x92\x01 \b\x01\x10d\"\x1ar\x182\x16^[a-z][a-z0-9_]{0,63}$R\x10subscribedFields\"\x1a\n" +
 	"\x18SubscribeAccountResponse\"\x83\x01\n" +
 	"\x19UnsubscribeAccountRequest\x12f\n" +
-	"\x06parent\x18\x01 \x01(\tBN\xbaHKrI2G^sources/[a-z0-9][a-z0-9-]{0,62}/(pages|instagramAccounts)/[0-9]{1,32}$R\x06parent2\x8e\x14\n" +
-	"\x17MetaSubscriptionService\x12\xf8\x01\n" +
-	")ListWhatsAppBusinessAccountSubscribedApps\x12?.eventrelay.v1.ListWhatsAppBusinessAccountSubscribedAppsRequest\x1a@.eventrelay.v1.ListWhatsAppBusinessAccountSubscribedAppsResponse\"H\x82\xd3\xe4\x93\x02B\x12@/v1/{parent=sources/*/whatsappBusinessAccounts/*}/subscribedApps\x12\xe0\x01\n" +
-	" SubscribeWhatsAppBusinessAccount\x126.eventrelay.v1.SubscribeWhatsAppBusinessAccountRequest\x1a7.eventrelay.v1.SubscribeWhatsAppBusinessAccountResponse\"K\x82\xd3\xe4\x93\x02E:\x01*\"@/v1/{parent=sources/*/whatsappBusinessAccounts/*}/subscribedApps\x12\xc0\x01\n" +
-	"\"UnsubscribeWhatsAppBusinessAccount\x128.eventrelay.v1.UnsubscribeWhatsAppBusinessAccountRequest\x1a\x16.google.protobuf.Empty\"H\x82\xd3\xe4\x93\x02B*@/v1/{parent=sources/*/whatsappBusinessAccounts/*}/subscribedApps\x12\xfa\x01\n" +
-	"$ClearWhatsAppBusinessAccountOverride\x12:.eventrelay.v1.ClearWhatsAppBusinessAccountOverrideRequest\x1a;.eventrelay.v1.ClearWhatsAppBusinessAccountOverrideResponse\"Y\x82\xd3\xe4\x93\x02S:\x01*\"N/v1/{parent=sources/*/whatsappBusinessAccounts/*}/subscribedApps:clearOverride\x12\x9b\x01\n" +
-	"\x12GetWebhookOverride\x12(.eventrelay.v1.GetWebhookOverrideRequest\x1a\x1e.eventrelay.v1.WebhookOverride\";\x82\xd3\xe4\x93\x025\x123/v1/{name=sources/*/phoneNumbers/*}/webhookOverride\x12\x9e\x01\n" +
-	"\x12SetWebhookOverride\x12(.eventrelay.v1.SetWebhookOverrideRequest\x1a\x1e.eventrelay.v1.WebhookOverride\">\x82\xd3\xe4\x93\x028:\x01*\x1a3/v1/{name=sources/*/phoneNumbers/*}/webhookOverride\x12\x97\x01\n" +
-	"\x14ClearWebhookOverride\x12*.eventrelay.v1.ClearWebhookOverrideRequest\x1a\x16.google.protobuf.Empty\";\x82\xd3\xe4\x93\x025*3/v1/{name=sources/*/phoneNumbers/*}/webhookOverride\x12\xa0\x01\n" +
-	"\x14ListAppSubscriptions\x12*.eventrelay.v1.ListAppSubscriptionsRequest\x1a+.eventrelay.v1.ListAppSubscriptionsResponse\"/\x82\xd3\xe4\x93\x02)\x12'/v1/{parent=sources/*}/appSubscriptions\x12\xa6\x01\n" +
-	"\x15CreateAppSubscription\x12+.eventrelay.v1.CreateAppSubscriptionRequest\x1a,.eventrelay.v1.CreateAppSubscriptionResponse\"2\x82\xd3\xe4\x93\x02,:\x01*\"'/v1/{parent=sources/*}/appSubscriptions\x12\x8d\x01\n" +
-	"\x15DeleteAppSubscription\x12+.eventrelay.v1.DeleteAppSubscriptionRequest\x1a\x16.google.protobuf.Empty\"/\x82\xd3\xe4\x93\x02)*'/v1/{parent=sources/*}/appSubscriptions\x12\xf2\x01\n" +
-	"\x19ListAccountSubscribedApps\x12/.eventrelay.v1.ListAccountSubscribedAppsRequest\x1a0.eventrelay.v1.ListAccountSubscribedAppsResponse\"r\x82\xd3\xe4\x93\x02lZ;\x129/v1/{parent=sources/*/instagramAccounts/*}/subscribedApps\x12-/v1/{parent=sources/*/pages/*}/subscribedApps\x12\xdd\x01\n" +
-	"\x10SubscribeAccount\x12&.eventrelay.v1.SubscribeAccountRequest\x1a'.eventrelay.v1.SubscribeAccountResponse\"x\x82\xd3\xe4\x93\x02r:\x01*Z>:\x01*\"9/v1/{parent=sources/*/instagramAccounts/*}/subscribedApps\"-/v1/{parent=sources/*/pages/*}/subscribedApps\x12\xca\x01\n" +
-	"\x12UnsubscribeAccount\x12(.eventrelay.v1.UnsubscribeAccountRequest\x1a\x16.google.protobuf.Empty\"r\x82\xd3\xe4\x93\x02lZ;*9/v1/{parent=sources/*/instagramAccounts/*}/subscribedApps*-/v1/{parent=sources/*/pages/*}/subscribedAppsB\xb4\x01\n" +
+	"\x06parent\x18\x01 \x01(\tBN\xbaHKrI2G^sources/[a-z0-9][a-z0-9-]{0,62}/(pages|instagramAccounts)/[0-9]{1,32}$R\x06parent2\xc2\x14\n" +
+	"\x17MetaSubscriptionService\x12\xfc\x01\n" +
+	")ListWhatsAppBusinessAccountSubscribedApps\x12?.eventrelay.v1.ListWhatsAppBusinessAccountSubscribedAppsRequest\x1a@.eventrelay.v1.ListWhatsAppBusinessAccountSubscribedAppsResponse\"L\xe8\xf9\x18\x02\x82\xd3\xe4\x93\x02B\x12@/v1/{parent=sources/*/whatsappBusinessAccounts/*}/subscribedApps\x12\xe4\x01\n" +
+	" SubscribeWhatsAppBusinessAccount\x126.eventrelay.v1.SubscribeWhatsAppBusinessAccountRequest\x1a7.eventrelay.v1.SubscribeWhatsAppBusinessAccountResponse\"O\xe8\xf9\x18\x02\x82\xd3\xe4\x93\x02E:\x01*\"@/v1/{parent=sources/*/whatsappBusinessAccounts/*}/subscribedApps\x12\xc4\x01\n" +
+	"\"UnsubscribeWhatsAppBusinessAccount\x128.eventrelay.v1.UnsubscribeWhatsAppBusinessAccountRequest\x1a\x16.google.protobuf.Empty\"L\xe8\xf9\x18\x02\x82\xd3\xe4\x93\x02B*@/v1/{parent=sources/*/whatsappBusinessAccounts/*}/subscribedApps\x12\xfe\x01\n" +
+	"$ClearWhatsAppBusinessAccountOverride\x12:.eventrelay.v1.ClearWhatsAppBusinessAccountOverrideRequest\x1a;.eventrelay.v1.ClearWhatsAppBusinessAccountOverrideResponse\"]\xe8\xf9\x18\x02\x82\xd3\xe4\x93\x02S:\x01*\"N/v1/{parent=sources/*/whatsappBusinessAccounts/*}/subscribedApps:clearOverride\x12\x9f\x01\n" +
+	"\x12GetWebhookOverride\x12(.eventrelay.v1.GetWebhookOverrideRequest\x1a\x1e.eventrelay.v1.WebhookOverride\"?\xe8\xf9\x18\x02\x82\xd3\xe4\x93\x025\x123/v1/{name=sources/*/phoneNumbers/*}/webhookOverride\x12\xa2\x01\n" +
+	"\x12SetWebhookOverride\x12(.eventrelay.v1.SetWebhookOverrideRequest\x1a\x1e.eventrelay.v1.WebhookOverride\"B\xe8\xf9\x18\x02\x82\xd3\xe4\x93\x028:\x01*\x1a3/v1/{name=sources/*/phoneNumbers/*}/webhookOverride\x12\x9b\x01\n" +
+	"\x14ClearWebhookOverride\x12*.eventrelay.v1.ClearWebhookOverrideRequest\x1a\x16.google.protobuf.Empty\"?\xe8\xf9\x18\x02\x82\xd3\xe4\x93\x025*3/v1/{name=sources/*/phoneNumbers/*}/webhookOverride\x12\xa4\x01\n" +
+	"\x14ListAppSubscriptions\x12*.eventrelay.v1.ListAppSubscriptionsRequest\x1a+.eventrelay.v1.ListAppSubscriptionsResponse\"3\xe8\xf9\x18\x02\x82\xd3\xe4\x93\x02)\x12'/v1/{parent=sources/*}/appSubscriptions\x12\xaa\x01\n" +
+	"\x15CreateAppSubscription\x12+.eventrelay.v1.CreateAppSubscriptionRequest\x1a,.eventrelay.v1.CreateAppSubscriptionResponse\"6\xe8\xf9\x18\x02\x82\xd3\xe4\x93\x02,:\x01*\"'/v1/{parent=sources/*}/appSubscriptions\x12\x91\x01\n" +
+	"\x15DeleteAppSubscription\x12+.eventrelay.v1.DeleteAppSubscriptionRequest\x1a\x16.google.protobuf.Empty\"3\xe8\xf9\x18\x02\x82\xd3\xe4\x93\x02)*'/v1/{parent=sources/*}/appSubscriptions\x12\xf6\x01\n" +
+	"\x19ListAccountSubscribedApps\x12/.eventrelay.v1.ListAccountSubscribedAppsRequest\x1a0.eventrelay.v1.ListAccountSubscribedAppsResponse\"v\xe8\xf9\x18\x02\x82\xd3\xe4\x93\x02lZ;\x129/v1/{parent=sources/*/instagramAccounts/*}/subscribedApps\x12-/v1/{parent=sources/*/pages/*}/subscribedApps\x12\xe1\x01\n" +
+	"\x10SubscribeAccount\x12&.eventrelay.v1.SubscribeAccountRequest\x1a'.eventrelay.v1.SubscribeAccountResponse\"|\xe8\xf9\x18\x02\x82\xd3\xe4\x93\x02r:\x01*Z>:\x01*\"9/v1/{parent=sources/*/instagramAccounts/*}/subscribedApps\"-/v1/{parent=sources/*/pages/*}/subscribedApps\x12\xce\x01\n" +
+	"\x12UnsubscribeAccount\x12(.eventrelay.v1.UnsubscribeAccountRequest\x1a\x16.google.protobuf.Empty\"v\xe8\xf9\x18\x02\x82\xd3\xe4\x93\x02lZ;*9/v1/{parent=sources/*/instagramAccounts/*}/subscribedApps*-/v1/{parent=sources/*/pages/*}/subscribedAppsB\xb4\x01\n" +
 	"\x11com.eventrelay.v1B\x1cMetaSubscriptionServiceProtoP\x01Z,eventrelay/gen/go/eventrelay/v1;eventrelayv1\xa2\x02\x03EXX\xaa\x02\rEventrelay.V1\xca\x02\rEventrelay\\V1\xe2\x02\x19Eventrelay\\V1\\GPBMetadata\xea\x02\x0eEventrelay::V1b\x06proto3"
 
 var (
@@ -1168,6 +1168,7 @@ func file_eventrelay_v1_meta_subscription_service_proto_init() {
 	if File_eventrelay_v1_meta_subscription_service_proto != nil {
 		return
 	}
+	file_eventrelay_v1_authorization_proto_init()
 	file_eventrelay_v1_meta_subscription_proto_init()
 	file_eventrelay_v1_meta_subscription_service_proto_msgTypes[12].OneofWrappers = []any{}
 	type x struct{}

@@ -294,10 +294,10 @@ const file_eventrelay_v1_schema_service_proto_rawDesc = "" +
 	"\x16ListEventTypesResponse\x129\n" +
 	"\vevent_types\x18\x01 \x03(\v2\x18.eventrelay.v1.EventTypeR\n" +
 	"eventTypes\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\xed\x01\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\xf1\x01\n" +
 	"\rSchemaService\x12e\n" +
-	"\tListDrift\x12\x1f.eventrelay.v1.ListDriftRequest\x1a .eventrelay.v1.ListDriftResponse\"\x15\xe8\xf9\x18\x01\x82\xd3\xe4\x93\x02\v\x12\t/v1/drift\x12u\n" +
-	"\x0eListEventTypes\x12$.eventrelay.v1.ListEventTypesRequest\x1a%.eventrelay.v1.ListEventTypesResponse\"\x16\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/eventTypesB\xaa\x01\n" +
+	"\tListDrift\x12\x1f.eventrelay.v1.ListDriftRequest\x1a .eventrelay.v1.ListDriftResponse\"\x15\xe8\xf9\x18\x01\x82\xd3\xe4\x93\x02\v\x12\t/v1/drift\x12y\n" +
+	"\x0eListEventTypes\x12$.eventrelay.v1.ListEventTypesRequest\x1a%.eventrelay.v1.ListEventTypesResponse\"\x1a\xe8\xf9\x18\x01\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/eventTypesB\xaa\x01\n" +
 	"\x11com.eventrelay.v1B\x12SchemaServiceProtoP\x01Z,eventrelay/gen/go/eventrelay/v1;eventrelayv1\xa2\x02\x03EXX\xaa\x02\rEventrelay.V1\xca\x02\rEventrelay\\V1\xe2\x02\x19Eventrelay\\V1\\GPBMetadata\xea\x02\x0eEventrelay::V1b\x06proto3"
 
 var (

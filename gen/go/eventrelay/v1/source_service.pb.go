@@ -682,16 +682,16 @@ const file_eventrelay_v1_source_service_proto_rawDesc = "" +
 	"\x1aCheckSubscriptionsResponse\x12>\n" +
 	"\bfindings\x18\x01 \x03(\v2\".eventrelay.v1.SubscriptionFindingR\bfindings\x12\x17\n" +
 	"\ain_sync\x18\x02 \x01(\bR\x06inSync\x12!\n" +
-	"\fcallback_url\x18\x03 \x01(\tR\vcallbackUrl2\xbb\a\n" +
+	"\fcallback_url\x18\x03 \x01(\tR\vcallbackUrl2\xc3\a\n" +
 	"\rSourceService\x12e\n" +
 	"\tGetSource\x12\x1f.eventrelay.v1.GetSourceRequest\x1a\x15.eventrelay.v1.Source\" \xe8\xf9\x18\x01\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/{name=sources/*}\x12m\n" +
 	"\vListSources\x12!.eventrelay.v1.ListSourcesRequest\x1a\".eventrelay.v1.ListSourcesResponse\"\x17\xe8\xf9\x18\x01\x82\xd3\xe4\x93\x02\r\x12\v/v1/sources\x12j\n" +
 	"\fCreateSource\x12\".eventrelay.v1.CreateSourceRequest\x1a\x15.eventrelay.v1.Source\"\x1f\xe8\xf9\x18\x02\x82\xd3\xe4\x93\x02\x15:\x06source\"\v/v1/sources\x12z\n" +
 	"\fUpdateSource\x12\".eventrelay.v1.UpdateSourceRequest\x1a\x15.eventrelay.v1.Source\"/\xe8\xf9\x18\x02\x82\xd3\xe4\x93\x02%:\x06source2\x1b/v1/{source.name=sources/*}\x12l\n" +
 	"\fDeleteSource\x12\".eventrelay.v1.DeleteSourceRequest\x1a\x16.google.protobuf.Empty\" \xe8\xf9\x18\x02\x82\xd3\xe4\x93\x02\x16*\x14/v1/{name=sources/*}\x12{\n" +
-	"\fRotateSecret\x12\".eventrelay.v1.RotateSecretRequest\x1a\x15.eventrelay.v1.Source\"0\xe8\xf9\x18\x02\x82\xd3\xe4\x93\x02&:\x01*\"!/v1/{name=sources/*}:rotateSecret\x12q\n" +
-	"\aConnect\x12\x1d.eventrelay.v1.ConnectRequest\x1a\x1e.eventrelay.v1.ConnectResponse\"'\x82\xd3\xe4\x93\x02!:\x01*\"\x1c/v1/{name=sources/*}:connect\x12\x8d\x01\n" +
-	"\x12CheckSubscriptions\x12(.eventrelay.v1.CheckSubscriptionsRequest\x1a).eventrelay.v1.CheckSubscriptionsResponse\"\"\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/{name=sources/*}:checkB\xaa\x01\n" +
+	"\fRotateSecret\x12\".eventrelay.v1.RotateSecretRequest\x1a\x15.eventrelay.v1.Source\"0\xe8\xf9\x18\x02\x82\xd3\xe4\x93\x02&:\x01*\"!/v1/{name=sources/*}:rotateSecret\x12u\n" +
+	"\aConnect\x12\x1d.eventrelay.v1.ConnectRequest\x1a\x1e.eventrelay.v1.ConnectResponse\"+\xe8\xf9\x18\x02\x82\xd3\xe4\x93\x02!:\x01*\"\x1c/v1/{name=sources/*}:connect\x12\x91\x01\n" +
+	"\x12CheckSubscriptions\x12(.eventrelay.v1.CheckSubscriptionsRequest\x1a).eventrelay.v1.CheckSubscriptionsResponse\"&\xe8\xf9\x18\x02\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/{name=sources/*}:checkB\xaa\x01\n" +
 	"\x11com.eventrelay.v1B\x12SourceServiceProtoP\x01Z,eventrelay/gen/go/eventrelay/v1;eventrelayv1\xa2\x02\x03EXX\xaa\x02\rEventrelay.V1\xca\x02\rEventrelay\\V1\xe2\x02\x19Eventrelay\\V1\\GPBMetadata\xea\x02\x0eEventrelay::V1b\x06proto3"
 
 var (
