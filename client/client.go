@@ -20,7 +20,7 @@
 // Across two runs of a program the cursor decides: saved together with the work that an event caused, each event is worked on once; saved after it, an event may
 // be seen again when the program dies in between, and its id tells that it is the same one.
 //
-// The raw service clients are at [Client.Events] and [Client.Sources].
+// The raw service clients are at [Client.Events], [Client.Sources], [Client.Schema], [Client.MetaSubscriptions] and [Client.Dialog360].
 package client
 
 import (
@@ -59,11 +59,14 @@ const (
 
 // Client is a connection to one eventrelay server. Its methods may be called from any number of goroutines at once.
 type Client struct {
-	target  string
-	conn    *grpc.ClientConn
-	events  eventrelayv1.EventServiceClient
-	sources eventrelayv1.SourceServiceClient
-	log     *slog.Logger
+	target    string
+	conn      *grpc.ClientConn
+	events    eventrelayv1.EventServiceClient
+	sources   eventrelayv1.SourceServiceClient
+	schema    eventrelayv1.SchemaServiceClient
+	meta      eventrelayv1.MetaSubscriptionServiceClient
+	dialog360 eventrelayv1.Dialog360ServiceClient
+	log       *slog.Logger
 
 	closeOnce sync.Once
 	closed    chan struct{} // closed by Close, so that a Follow that waits ends at once
@@ -133,12 +136,15 @@ func Dial(target string, opts ...Option) (*Client, error) {
 		return nil, fmt.Errorf("dial %q: %w", target, err)
 	}
 	return &Client{
-		target:  target,
-		conn:    conn,
-		events:  eventrelayv1.NewEventServiceClient(conn),
-		sources: eventrelayv1.NewSourceServiceClient(conn),
-		log:     d.log,
-		closed:  make(chan struct{}),
+		target:    target,
+		conn:      conn,
+		events:    eventrelayv1.NewEventServiceClient(conn),
+		sources:   eventrelayv1.NewSourceServiceClient(conn),
+		schema:    eventrelayv1.NewSchemaServiceClient(conn),
+		meta:      eventrelayv1.NewMetaSubscriptionServiceClient(conn),
+		dialog360: eventrelayv1.NewDialog360ServiceClient(conn),
+		log:       d.log,
+		closed:    make(chan struct{}),
 	}, nil
 }
 
@@ -230,3 +236,12 @@ func (c *Client) Events() eventrelayv1.EventServiceClient { return c.events }
 
 // Sources gives the raw client of the source service.
 func (c *Client) Sources() eventrelayv1.SourceServiceClient { return c.sources }
+
+// Schema gives the raw client of the schema service.
+func (c *Client) Schema() eventrelayv1.SchemaServiceClient { return c.schema }
+
+// MetaSubscriptions gives the raw client of the service for Meta's own subscriptions.
+func (c *Client) MetaSubscriptions() eventrelayv1.MetaSubscriptionServiceClient { return c.meta }
+
+// Dialog360 gives the raw client of the service for 360dialog's own webhook settings.
+func (c *Client) Dialog360() eventrelayv1.Dialog360ServiceClient { return c.dialog360 }

@@ -301,10 +301,27 @@ func TestResponsesLargerThanStockClientsTakeArrive(t *testing.T) {
 
 func TestRawClientsAreThere(t *testing.T) {
 	c := serve(t, newRelay(0))
-	if _, err := c.Events().GetEvent(patience(t), &eventrelayv1.GetEventRequest{}); status.Code(err) != codes.Unimplemented {
-		t.Errorf("events: %v", err)
-	}
-	if _, err := c.Sources().ListSources(patience(t), &eventrelayv1.ListSourcesRequest{}); status.Code(err) != codes.Unimplemented {
-		t.Errorf("sources: %v", err)
+	for name, call := range map[string]func() error{
+		"events": func() error { _, err := c.Events().GetEvent(patience(t), &eventrelayv1.GetEventRequest{}); return err },
+		"sources": func() error {
+			_, err := c.Sources().ListSources(patience(t), &eventrelayv1.ListSourcesRequest{})
+			return err
+		},
+		"schema": func() error {
+			_, err := c.Schema().ListDrift(patience(t), &eventrelayv1.ListDriftRequest{})
+			return err
+		},
+		"meta": func() error {
+			_, err := c.MetaSubscriptions().ListAppSubscriptions(patience(t), &eventrelayv1.ListAppSubscriptionsRequest{})
+			return err
+		},
+		"dialog360": func() error {
+			_, err := c.Dialog360().GetPartnerWebhook(patience(t), &eventrelayv1.GetPartnerWebhookRequest{})
+			return err
+		},
+	} {
+		if err := call(); status.Code(err) != codes.Unimplemented {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
