@@ -130,7 +130,7 @@ func eventrelay(t *testing.T, args ...string) result {
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	var out, diag bytes.Buffer
-	code := run(ctx, args, &out, &diag)
+	code := run(ctx, args, strings.NewReader(""), &out, &diag)
 	if ctx.Err() != nil {
 		t.Fatalf("eventrelay %v did not end; it said %s", args, diag.String())
 	}

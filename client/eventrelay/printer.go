@@ -33,17 +33,15 @@ type printer struct {
 
 // print writes the event's line.
 func (p *printer) print(event *eventrelayv1.Event) error {
-	var line string
 	if p.json {
-		text, err := protoNames.Marshal(event)
+		text, err := jsonOf(event)
 		if err != nil {
-			return fmt.Errorf("event %s as JSON: %w", event.GetId(), err)
+			return err
 		}
-		line = visible(compact(text))
-	} else {
-		line = p.line(event)
+		_, err = io.WriteString(p.out, text+"\n")
+		return err
 	}
-	_, err := io.WriteString(p.out, line+"\n")
+	_, err := io.WriteString(p.out, p.line(event)+"\n")
 	return err
 }
 

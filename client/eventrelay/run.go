@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/alecthomas/kong"
 )
@@ -21,12 +22,17 @@ type commands struct {
 	Tail    tail    `cmd:"" help:"Print events, past and coming."`
 	Trigger trigger `cmd:"" help:"Post a signed sample notification to a source, as its provider would."`
 	Tokens  tokens  `cmd:"" help:"Make the tokens that callers of a server show."`
+
+	Sources sources `cmd:"" help:"Create, connect, check and change the sources that notifications are accepted for."`
 }
 
-// output is where a command writes: results to out, everything else to diag.
+// output is where a command writes: results to out, everything else to diag; and in, for what it is told while it runs.
 type output struct {
+	in   io.Reader
 	out  io.Writer
 	diag io.Writer
+
+	drained string // the flag that in was read for
 }
 
 // note tells something beside the results.
@@ -45,14 +51,15 @@ func (e usageError) Unwrap() error { return e.error }
 func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
 // run does what args say and returns the exit code. It ends early, and cleanly, when ctx is done.
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	out := &output{out: stdout, diag: stderr}
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	out := &output{in: stdin, out: stdout, diag: stderr}
 	exited := -1
 	parser, err := kong.New(&commands{},
 		kong.Name("eventrelay"),
-		kong.Description("Read the events of an eventrelay server and try it out. Every flag is also read from the environment, as EVENTRELAY_<FLAG>."),
+		kong.Description("Read the events of an eventrelay server, try it out, and manage its sources. Every flag is also read from the environment, as EVENTRELAY_<FLAG>."),
 		kong.DefaultEnvars("EVENTRELAY"),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.Vars{"secret": secretForms},
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(code int) { exited = code }), // --help wants to exit; parsing then goes on to an end that no longer matters
 	)
@@ -65,7 +72,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return exited
 	}
 	if err != nil {
-		out.note("%v", err)
+		out.note("%v", surplus(err))
 		out.note("`eventrelay --help` and `eventrelay <command> --help` show what there is")
 		return exitUsage
 	}
@@ -81,4 +88,18 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		out.note("%v", err)
 		return exitFailure
 	}
+}
+
+// surplus takes an argument that a command has no use for out of an error of the parser, and leaves other errors as they are: it may be a secret whose flag was
+// forgotten. A word that should have been a command is still shown.
+func surplus(err error) error {
+	var parsing *kong.ParseError
+	if !errors.As(err, &parsing) || !strings.HasPrefix(err.Error(), "unexpected argument ") {
+		return err
+	}
+	command := parsing.Context.Selected()
+	if command == nil {
+		return err
+	}
+	return fmt.Errorf("an argument too many for `eventrelay %s` (not shown)", command.Path())
 }

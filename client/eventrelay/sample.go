@@ -24,6 +24,8 @@ var sampleFiles embed.FS
 const (
 	providerMeta      = "meta"
 	providerDialog360 = "dialog360-partner"
+	// providerDialog360Channel signs nothing: it shows a header.
+	providerDialog360Channel = "dialog360-channel"
 )
 
 // The placeholder for the text that a user may give; the others are in render.

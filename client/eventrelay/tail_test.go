@@ -129,7 +129,7 @@ func TestTailHoldsNothingBack(t *testing.T) {
 	ctx, interrupt := context.WithTimeout(t.Context(), 10*time.Second)
 	defer interrupt()
 	var out, diag bytes.Buffer
-	code := run(ctx, []string{"tail", "--server", r.serve(t)}, writer(func(p []byte) (int, error) { interrupt(); return out.Write(p) }), &diag)
+	code := run(ctx, []string{"tail", "--server", r.serve(t)}, strings.NewReader(""), writer(func(p []byte) (int, error) { interrupt(); return out.Write(p) }), &diag)
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) || code != exitDone || out.Len() == 0 {
 		t.Errorf("exit %d (%v): %s", code, ctx.Err(), diag.String())
 	}
@@ -157,7 +157,7 @@ func TestInterruptEndsTailCleanly(t *testing.T) {
 			defer interrupt()
 			var out bytes.Buffer
 			// The first note is the sign that it runs.
-			code := run(ctx, []string{"tail", "--server", address}, &out, writer(func(p []byte) (int, error) { interrupt(); return len(p), nil }))
+			code := run(ctx, []string{"tail", "--server", address}, strings.NewReader(""), &out, writer(func(p []byte) (int, error) { interrupt(); return len(p), nil }))
 			if code != exitDone || out.Len() != 0 {
 				t.Errorf("exit %d, printed %q", code, out.String())
 			}
@@ -310,6 +310,7 @@ func TestWrongFlagsNameThemselvesAndTheFix(t *testing.T) {
 		says []string
 	}{
 		{nil, []string{`"tail", "trigger"`, "--help"}},
+		{[]string{"sources"}, []string{"create", "list", "--help"}},
 		{[]string{"tial"}, []string{"tial", "--help"}},
 		{[]string{"tail", "--form", "latest"}, []string{"--form", "--from"}},
 		{[]string{"tail", "--from", "ten minutes ago"}, []string{"--from", "10m", "earliest"}},
@@ -350,7 +351,7 @@ func TestTailFailsWhenItCannotPrint(t *testing.T) {
 	r := &relay{script: sends(events(t)...)}
 	full := errors.New("no space left")
 	var diag bytes.Buffer
-	code := run(t.Context(), []string{"tail", "--server", r.serve(t)}, writer(func([]byte) (int, error) { return 0, full }), &diag)
+	code := run(t.Context(), []string{"tail", "--server", r.serve(t)}, strings.NewReader(""), writer(func([]byte) (int, error) { return 0, full }), &diag)
 	if code != exitFailure || !strings.Contains(diag.String(), "no space left") {
 		t.Errorf("exit %d: %s", code, diag.String())
 	}

@@ -306,7 +306,7 @@ func TestInterruptEndsTrigger(t *testing.T) {
 	defer interrupt()
 	h := &hook{answer: func(http.ResponseWriter) { interrupt() }}
 	var out, diag bytes.Buffer
-	if code := run(ctx, []string{"trigger", "--url", h.serve(t), "--count", "1000000"}, &out, &diag); code != exitFailure {
+	if code := run(ctx, []string{"trigger", "--url", h.serve(t), "--count", "1000000"}, strings.NewReader(""), &out, &diag); code != exitFailure {
 		t.Errorf("exit %d", code)
 	}
 }
