@@ -23,7 +23,8 @@ type commands struct {
 	Trigger trigger `cmd:"" help:"Post a signed sample notification to a source, as its provider would."`
 	Tokens  tokens  `cmd:"" help:"Make the tokens that callers of a server show."`
 
-	Sources sources `cmd:"" help:"Create, connect, check and change the sources that notifications are accepted for."`
+	Sources sources      `cmd:"" help:"Create, connect, check and change the sources that notifications are accepted for."`
+	Events  storedEvents `cmd:"" help:"List stored events, and what providers send beyond the schema."`
 }
 
 // output is where a command writes: results to out, everything else to diag; and in, for what it is told while it runs.
