@@ -6,6 +6,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	statuspb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
@@ -69,5 +70,46 @@ func TestLinesAreCutToTheTerminalAndNeverWithoutOne(t *testing.T) {
 	r := &relay{script: sends(event)}
 	if got := eventrelay(t, "tail", "--server", r.serve(t), "--count", "1"); !strings.Contains(got.out, text) {
 		t.Errorf("a pipe got %q", got.out)
+	}
+}
+
+func TestServersCannotSteerTheTerminalByTheirTables(t *testing.T) {
+	text := "x" + hostile
+	source := &eventrelayv1.Source{
+		Name: text, DisplayName: text, Labels: map[string]string{text: text}, WebhookPath: text, AppId: text, Etag: text, Provider: eventrelayv1.Provider_PROVIDER_META,
+		SecretUses: []*eventrelayv1.SecretUse{{Field: text}}, Stats: &eventrelayv1.SourceStats{RefusedNotifications: map[string]uint64{text: 1}},
+		Subscriptions: &eventrelayv1.SourceSubscriptions{
+			PublicBaseUrl: text, Objects: []*eventrelayv1.ObjectSubscription{{Object: text, Fields: []string{text}}},
+			WhatsappBusinessAccounts: []*eventrelayv1.WhatsAppBusinessAccountSubscription{{Id: text, OverrideCallbackUri: text}},
+		},
+	}
+	for command, answer := range map[string]proto.Message{
+		"sources list":                    &eventrelayv1.ListSourcesResponse{Sources: []*eventrelayv1.Source{source}},
+		"sources describe x":              source,
+		"sources connect x":               &eventrelayv1.ConnectResponse{CallbackUrl: text, Steps: []*eventrelayv1.ConnectStep{{Action: text, Target: text, Error: &statuspb.Status{Message: text}}}},
+		"sources check x":                 &eventrelayv1.CheckSubscriptionsResponse{Findings: []*eventrelayv1.SubscriptionFinding{{Target: text, Field: text, Expected: text, Actual: text, Hint: text}}},
+		"events get x":                    &eventrelayv1.Event{Id: text, Type: text},
+		"events types":                    &eventrelayv1.ListEventTypesResponse{EventTypes: []*eventrelayv1.EventType{{Type: text, PayloadField: text, PayloadMessage: text}}},
+		"events drift":                    &eventrelayv1.ListDriftResponse{Drift: []*eventrelayv1.Drift{{Type: text, Path: text, Word: text, SampleEventId: text}}},
+		"meta waba list x 1":              &eventrelayv1.ListWhatsAppBusinessAccountSubscribedAppsResponse{SubscribedApps: []*eventrelayv1.SubscribedApp{{Id: text, Name: text, Link: text}}},
+		"meta app list x":                 &eventrelayv1.ListAppSubscriptionsResponse{AppSubscriptions: []*eventrelayv1.AppSubscription{{Object: text, CallbackUrl: text}}},
+		"meta page list x 1":              &eventrelayv1.ListAccountSubscribedAppsResponse{SubscribedApps: []*eventrelayv1.SubscribedApp{{Id: text, SubscribedFields: []string{text}}}},
+		"meta phone get x 1":              &eventrelayv1.WebhookOverride{PhoneNumber: text, Application: text},
+		"dialog360 channel-webhook get x": &eventrelayv1.ChannelWebhook{Url: text, HeaderNames: []string{text}},
+	} {
+		for _, form := range [][]string{nil, {"--json"}} {
+			got := answers(answer).ask(t, append(strings.Fields(command), form...)...)
+			if got.out == "" {
+				t.Errorf("%s %v: exit %d printed nothing: %s", command, form, got.code, got.err)
+			}
+			for _, c := range strings.ReplaceAll(got.out+got.err, "\n", "") {
+				if !unicode.IsPrint(c) {
+					t.Errorf("%s %v: %U is printed", command, form, c)
+				}
+			}
+			if lines := strings.Count(got.out, "\n"); strings.Contains(got.out, "\nd\\u202e") || (form != nil && lines != 1) {
+				t.Errorf("%s %v: a text makes lines of its own:\n%s", command, form, got.out)
+			}
+		}
 	}
 }
