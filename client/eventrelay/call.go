@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -65,15 +66,20 @@ func (c *connection) explain(err error) error {
 		return fmt.Errorf("the account has an override, %s, which Meta would clear: keep it by `meta waba override`, or clear it on purpose by `meta waba clear-override`",
 			client.Detail(err, "override_callback_uri"))
 	case "FILTER_INVALID":
-		return usagef("--filter, line %s, column %s: %s", client.Detail(err, "line"), client.Detail(err, "column"), text)
+		return filterFault(err)
 	case "INVALID_REQUEST":
 		return usageError{errors.New(violations(err))}
 	}
-	switch answered.GRPCStatus().Code() {
-	case codes.Unauthenticated:
-		if from := foreign(err).GetDomain(); from != "" {
-			return fmt.Errorf("%s does not accept the source's credential: %s", from, text)
+	code := answered.GRPCStatus().Code()
+	text = cmp.Or(text, code.String()) + trace(err)
+	if from := foreign(err).GetDomain(); from != "" { // what the code says is about the provider, then
+		if code == codes.Unauthenticated {
+			text = fmt.Sprintf("%s does not accept the source's credential: %s", from, text)
 		}
+		return errors.New(text)
+	}
+	switch code {
+	case codes.Unauthenticated:
 		return fmt.Errorf("%s wants a valid token, in EVENTRELAY_TOKEN or --token: %s", c.Server, text)
 	case codes.Unavailable:
 		return fmt.Errorf("cannot reach %s, or it is not ready: %s", c.Server, text)
@@ -84,10 +90,13 @@ func (c *connection) explain(err error) error {
 	case codes.Canceled:
 		return errors.New("interrupted; what was asked may have been done all the same")
 	}
-	if text == "" {
-		text = answered.GRPCStatus().Code().String()
-	}
-	return errors.New(text + trace(err))
+	return errors.New(text)
+}
+
+// filterFault says where a filter does not compile. The server's text says so too, by the name that the filter has there.
+func filterFault(err error) error {
+	where := fmt.Sprintf("line %s, column %s: ", client.Detail(err, "line"), client.Detail(err, "column"))
+	return usagef("--filter, %s%s", where, strings.TrimPrefix(strings.TrimPrefix(message(err), "filter: "), where))
 }
 
 // credentialFlags says how a credential that is missing is set.

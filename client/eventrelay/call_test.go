@@ -59,6 +59,10 @@ func TestARefusalSaysWhatToDo(t *testing.T) {
 			"Meta's error", refusal(codes.InvalidArgument, "(#100) Invalid parameter", "graph.facebook.com", "", map[string]string{"code": "100", "subcode": "33", "fbtrace_id": "AbC"}),
 			exitFailure, "(#100) Invalid parameter (graph.facebook.com: code 100, subcode 33, fbtrace_id AbC)",
 		},
+		{
+			"Meta is away", refusal(codes.Unavailable, "Service temporarily unavailable", "graph.facebook.com", "", map[string]string{"code": "2"}),
+			exitFailure, "eventrelay: Service temporarily unavailable (graph.facebook.com: code 2)\n",
+		},
 		{"older server", status.Error(codes.Unimplemented, "unknown service"), exitFailure, "older server"},
 		{"not ready", status.Error(codes.Unavailable, "the log is away"), exitFailure, "the log is away"},
 		{"no text", status.Error(codes.PermissionDenied, ""), exitFailure, "PermissionDenied"},

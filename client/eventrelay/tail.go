@@ -90,7 +90,7 @@ func (t *tail) explain(err error) error {
 	case errors.As(err, &expired):
 		return fmt.Errorf("events behind the cursor have been removed by retention; go on with what is left by --from %s", cmp.Or(expired.EarliestCursor, "earliest"))
 	case client.Reason(err) == "FILTER_INVALID":
-		return usagef("--filter, line %s, column %s: %s", client.Detail(err, "line"), client.Detail(err, "column"), message(err))
+		return filterFault(err)
 	case client.Reason(err) == "CURSOR_MALFORMED":
 		return usagef("--from %q is no cursor of %s: %s", t.From.text, t.Server, startForms)
 	case client.Reason(err) == "CURSOR_FOREIGN":

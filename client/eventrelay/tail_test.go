@@ -278,7 +278,7 @@ func TestTailSaysWhatToDoAboutARefusal(t *testing.T) {
 		says   string
 	}{
 		{
-			"filter", refuses(codes.InvalidArgument, "undeclared reference", "FILTER_INVALID", map[string]string{"line": "1", "column": "7"}),
+			"filter", refuses(codes.InvalidArgument, "filter: line 1, column 7: undeclared reference", "FILTER_INVALID", map[string]string{"line": "1", "column": "7"}),
 			exitUsage, "--filter, line 1, column 7: undeclared reference",
 		},
 		{"no cursor", refuses(codes.InvalidArgument, "no", "CURSOR_MALFORMED", nil), exitUsage, `--from "earlist" is no cursor of`},
