@@ -170,7 +170,7 @@ func flagOf(path string) string {
 func trace(err error) string {
 	info := foreign(err)
 	var parts []string
-	for _, key := range []string{"code", "subcode", "status", "fbtrace_id"} {
+	for _, key := range []string{"code", "subcode", "http_status", "fbtrace_id"} {
 		if value := info.GetMetadata()[key]; value != "" {
 			parts = append(parts, key+" "+value)
 		}

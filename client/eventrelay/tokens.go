@@ -61,7 +61,7 @@ func (n *newToken) issue(out *output, token string, now time.Time) error {
 	}
 	if n.File == "" {
 		out.note("the token comes first and is not shown again; append the entry below it to the list `tokens:` of the server's --tokens-file")
-		return n.print(out, token+"\n\n"+indented(fields, 2))
+		return n.print(out, token+"\n\n"+entryLines(fields, 2))
 	}
 	if err := appendEntry(n.File, n.Name, fields); err != nil {
 		return fmt.Errorf("--file %s: %w", n.File, err)
@@ -77,8 +77,8 @@ func (*newToken) print(out *output, text string) error {
 	return nil
 }
 
-// indented writes the lines of an entry.
-func indented(lines []string, by int) string {
+// entryLines writes the lines of an entry.
+func entryLines(lines []string, by int) string {
 	indent := strings.Repeat(" ", by)
 	return indent + strings.Join(lines, "\n"+indent) + "\n"
 }
@@ -91,7 +91,7 @@ func appendEntry(path, name string, fields []string) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		target = path
-		content = append(content, indented(fields, 2)...)
+		content = append(content, entryLines(fields, 2)...)
 	case err != nil:
 		return err
 	default:
@@ -130,7 +130,7 @@ func withEntry(content []byte, name string, fields []string) ([]byte, error) {
 	}
 	longer := bytes.TrimRight(content, " \n")
 	longer = append(longer, '\n')
-	longer = append(longer, indented(fields, by)...)
+	longer = append(longer, entryLines(fields, by)...)
 	// A list in brackets, or something behind the list, would now say something else.
 	after, err := entries(longer)
 	if err != nil || len(after.Content) != len(list.Content)+1 || nameOf(after.Content[len(list.Content)]) != name {

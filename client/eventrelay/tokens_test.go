@@ -163,7 +163,7 @@ func TestTheTokenCanStandInAFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	var out, diag bytes.Buffer
-	if code := run(context.Background(), []string{"tail", "--token-file", path}, &out, &diag); code != exitUsage || !strings.Contains(diag.String(), "--token-file") {
+	if code := run(context.Background(), []string{"tail", "--token-file", path}, nil, &out, &diag); code != exitUsage || !strings.Contains(diag.String(), "--token-file") {
 		t.Errorf("an empty file: %d %s", code, diag.String())
 	}
 }
