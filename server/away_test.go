@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -70,11 +71,19 @@ func (r *relay) wantLogAway() {
 		"/v1/events/aaaaaaaaaaaaaaaaaaaaaaaaaa": {503, "LOG_UNAVAILABLE"},
 		"/readyz":                               {200, "ok"}, // webhooks are accepted
 		"/metrics":                              {200, "\neventrelay_log_up 0\n"},
-		"/v1/sources":                           {200, "/webhooks/dev"},
 	} {
 		if code, body := r.get(path); code != want.code || !strings.Contains(body, want.text) {
 			r.t.Errorf("%s: %d without %q: %.300s", path, code, want.text, body)
 		}
+	}
+}
+
+// wantSources checks whether a list of all sources can be had.
+func (r *relay) wantSources(known bool) {
+	r.t.Helper()
+	code, body := r.get("/v1/sources")
+	if known && (code != 200 || !strings.Contains(body, "/webhooks/dev")) || !known && (code != 503 || !strings.Contains(body, "LOG_UNAVAILABLE")) {
+		r.t.Errorf("/v1/sources, known %t: %d %.300s", known, code, body)
 	}
 }
 
@@ -110,12 +119,14 @@ func (r *relay) stopped() {
 func TestWebhooksAreAcceptedWhileTheLogIsAwayAndArriveWhenItIsBack(t *testing.T) {
 	nats, dir := natstest.NewServer(t), t.TempDir()
 	r := serve(t, dir, "--nats-url", nats.URL(), "--shutdown-timeout", "10m")
-	r.receive("a", 1, 20)
+	r.receive("a", 1, 20) // a source of the file is known, whatever the log has
 	r.wantLogAway()
+	r.wantSources(false) // which others there are, nobody has told yet
 	r.metric("eventrelay_ingest_lag_records 20")
 	nats.Start()
 	wantMessages(t, r.all(), "a", 20)
 	r.metric("eventrelay_log_up 1")
+	r.must("POST", "/v1/sources?source_id=shop", fmt.Sprintf(`{"provider":"PROVIDER_META","app_secrets":[%q],"verify_token":"a token of our own"}`, devSecret))
 
 	nats.Stop() // while it is idle
 	r.metric("eventrelay_log_up 0")
@@ -123,13 +134,20 @@ func TestWebhooksAreAcceptedWhileTheLogIsAwayAndArriveWhenItIsBack(t *testing.T)
 	r.stopped() // a stop and a start within the outage
 	r = serve(t, dir, "--nats-url", nats.URL())
 	r.wantLogAway()
+	r.wantSources(true)
 	r.metric("eventrelay_ingest_lag_records 20")
 	r.receive("a", 41, 20)
+	if code := r.post("shop", text("wamid.shop", "to a source that was created by a call")); code != 200 {
+		t.Errorf("a created source answers %d while the log is away", code)
+	}
 	nats.Start()
 	events := r.all()
-	wantMessages(t, events, "a", 60)
-	if len(events) != 60 {
-		t.Errorf("%d events of 60 messages", len(events))
+	if last := events[len(events)-1]; last.GetSource() != "sources/shop" {
+		t.Errorf("the last event is of %s, want sources/shop", last.GetSource())
+	}
+	wantMessages(t, events[:len(events)-1], "a", 60)
+	if len(events) != 61 {
+		t.Errorf("%d events of 61 messages", len(events))
 	}
 }
 
@@ -222,7 +240,8 @@ func TestAStalledLogDelaysNoWebhookAndNoStart(t *testing.T) {
 
 func TestTwoRelaysShareOneLogAcrossItsOutage(t *testing.T) {
 	nats := natstest.NewServer(t)
-	a, b := serve(t, t.TempDir(), "--nats-url", nats.URL()), serve(t, t.TempDir(), "--nats-url", nats.URL())
+	shared := []string{"--nats-url", nats.URL(), "--secrets-key-file", filepath.Join(t.TempDir(), "secrets.keys")}
+	a, b := serve(t, t.TempDir(), shared...), serve(t, t.TempDir(), shared...)
 	both := func(first, n int) {
 		var posting sync.WaitGroup
 		posting.Go(func() { a.receive("a", first, n) })

@@ -22,7 +22,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -50,24 +49,6 @@ type guarded struct {
 	webhooks, http, grpc string
 	tokens               string // the path of the tokens file
 	log                  *record
-}
-
-// record is a log that is read when everything that writes to it has ended.
-type record struct {
-	mu  sync.Mutex // guards out
-	out bytes.Buffer
-}
-
-func (r *record) Write(p []byte) (int, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.out.Write(p)
-}
-
-func (r *record) String() string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.out.String()
 }
 
 // writeTokens writes the tokens file.

@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -30,24 +29,6 @@ const (
 // shows says whether a text has what is private, in whatever case.
 func shows(text string) bool {
 	return strings.Contains(strings.ToLower(text), strings.ToLower(privateText)) || strings.Contains(text, privateNumber)
-}
-
-// diary collects what several goroutines write.
-type diary struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (d *diary) Write(p []byte) (int, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.text.Write(p)
-}
-
-func (d *diary) String() string {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.text.String()
 }
 
 // filled is a JSON value with every text and number replaced by private ones. Unless all is set, the keys that say what a body is keep
@@ -132,7 +113,7 @@ func privateBodies(t *testing.T) (whole, broken [][]byte) {
 // Go's protobuf prints what is marked debug_redact like everything else, so that nothing may print an event, a body, or a part of one: not
 // the log, at whatever level, and no answer to whoever sent it.
 func TestNothingOfABodyIsInTheLogOrInAnAnswer(t *testing.T) {
-	var told diary
+	var told record
 	r := serveTold(t, t.TempDir(), &told, "--log-level", "debug", "--max-body", "64KiB")
 	whole, broken := privateBodies(t)
 	for i, body := range whole {

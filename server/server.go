@@ -180,7 +180,7 @@ func (s *server) ready() error {
 	if s.stopping.Load() {
 		return errors.New("the server is going down")
 	}
-	if !s.sources.Ready() {
+	if !s.sources.Accepts() {
 		return source.ErrNotLoaded
 	}
 	return s.journal.Err()

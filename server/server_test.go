@@ -46,6 +46,24 @@ func TestMain(m *testing.M) {
 // devSecret is what the development sources are signed with.
 const devSecret = "dev-app-secret"
 
+// record keeps what several goroutines write, for instance a log.
+type record struct {
+	mu   sync.Mutex // guards text
+	text bytes.Buffer
+}
+
+func (r *record) Write(p []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.text.Write(p)
+}
+
+func (r *record) String() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.text.String()
+}
+
 // relay is a running server, in this process or in another.
 type relay struct {
 	t                    *testing.T

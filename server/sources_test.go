@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -243,7 +242,7 @@ func TestAChannelProvesItselfByItsHeaders(t *testing.T) {
 
 func TestNeitherALogLineNorAFileOfTheServerShowsASecret(t *testing.T) {
 	dir := t.TempDir()
-	var log lines
+	var log record
 	r := serveTold(t, dir, &log, "--log-level", "debug")
 	r.must("POST", "/v1/sources?source_id=shop", shop)
 	r.must("PATCH", "/v1/sources/shop", `{"verify_token":"MARKER-changed","labels":{"a":"b"}}`)
@@ -346,22 +345,4 @@ func TestRelaysThatShareALogShareTheirSources(t *testing.T) {
 	if code := start(t.Context(), args(t.TempDir(), append(shared, "--secrets-key-file", keys+".other")...), io.Discard, &stderr); code != exitFailure || !strings.Contains(stderr.String(), "--secrets-key-file") {
 		t.Errorf("a relay with another key: code %d, %s", code, stderr.String())
 	}
-}
-
-// lines is a log that is read while it is written.
-type lines struct {
-	mu   sync.Mutex // guards text
-	text strings.Builder
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
 }

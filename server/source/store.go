@@ -347,6 +347,9 @@ func (s *Store) save() {
 // Ready reports whether the stored sources are known. Until they are, a name that is not found means nothing.
 func (s *Store) Ready() bool { return s.current.Load().loaded }
 
+// Accepts reports whether there is a source that notifications are accepted for: those of a file are known from the start, whatever the others are.
+func (s *Store) Accepts() bool { return s.Ready() || len(s.fixed) > 0 }
+
 // Endpoint returns what checks the senders of the source with that id.
 func (s *Store) Endpoint(id string) (Endpoint, bool) { return s.current.Load().Endpoint(id) }
 
