@@ -346,3 +346,27 @@ func TestRelaysThatShareALogShareTheirSources(t *testing.T) {
 		t.Errorf("a relay with another key: code %d, %s", code, stderr.String())
 	}
 }
+
+// Behind a proxy that ends TLS, the subject of the certificate that it has verified comes in a header; another's header is not believed.
+func TestASourceThatRequiresMetasCertificateTakesNothingWithoutIt(t *testing.T) {
+	r := serve(t, t.TempDir(), "--client-cert-header", "X-Subject", "--trusted-proxies", "127.0.0.1/32")
+	r.must("POST", "/v1/sources?source_id=shop", fmt.Sprintf(`{"provider":"PROVIDER_META","app_secrets":[%q],"verify_token":"a-token","require_client_certificate":true}`, devSecret))
+	body := text("wamid.1", "hi")
+	for subject, want := range map[string]int{"": 403, "CN=somebody.else": 403, "CN=client.webhooks.fbclientcerts.com,O=Meta": 200} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, r.webhooks+"/webhooks/shop", bytes.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("X-Hub-Signature-256", "sha256="+sign(devSecret, body))
+		if subject != "" {
+			req.Header.Set("X-Subject", subject)
+		}
+		if got := r.do(req); got != want {
+			t.Errorf("subject %q: %d, want %d", subject, got, want)
+		}
+	}
+	if answer := mustJSON(r.must("GET", "/v1/sources/shop", "")); !strings.Contains(answer, `"client_certificate":"2"`) {
+		t.Errorf("the refusals are not counted: %s", answer)
+	}
+}

@@ -164,7 +164,7 @@ func (k *checkSource) Run(ctx context.Context, out *output) error {
 		err = out.findings(compared)
 	}
 	if err == nil && !inSync {
-		err = fmt.Errorf("%s is not in sync: %d differences from what it declares", name, len(compared.GetFindings()))
+		err = fmt.Errorf("%s is not in sync; differences from what it declares: %d", name, len(compared.GetFindings()))
 	}
 	return err
 }

@@ -359,7 +359,7 @@ func TestCheckPrintsWhatDiffersAndFailsForIt(t *testing.T) {
 	}})
 	got := off.ask(t, "sources", "check", "shop")
 	golden(t, "check.golden", got.out)
-	if got.code != exitFailure || !strings.Contains(got.err, "3 differences") {
+	if got.code != exitFailure || !strings.Contains(got.err, "differences from what it declares: 3") {
 		t.Errorf("exit %d: %s", got.code, got.err)
 	}
 	if got := off.ask(t, "sources", "check", "shop", "--json"); got.code != exitFailure || !strings.HasPrefix(got.out, `{"findings":[`) {
