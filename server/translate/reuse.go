@@ -30,7 +30,7 @@ const (
 // release gives the translator back and returns its events. It is not used any more, and it refers to nothing of the notification.
 func (t *translator) release() []Event {
 	events := t.events
-	t.events, t.source = nil, ""
+	t.events, t.chunk, t.source = nil, nil, ""
 	t.doc.src, t.doc.nodes = nil, kept(t.doc.nodes, keptNodes)
 	t.hash, t.head, t.raw = kept(t.hash, keptBytes), kept(t.head, keptBytes), kept(t.raw, keptBytes)
 	t.enc.out, t.enc.names = kept(t.enc.out, keptBytes), wiped(t.enc.names)

@@ -93,6 +93,25 @@ type translator struct {
 	repeatable int                  // how many more bytes of envelopes may be repeated
 
 	events []Event
+	// chunk is what is left of memory that was made for the events of this body.
+	chunk []byte
+}
+
+// chunkBytes is how much memory is made at a time for the second and further events of a body: for a notification of a thousand updates that is far cheaper than a
+// piece for each, and whoever holds one event holds no more than that of others.
+const chunkBytes = 16 << 10
+
+// data makes room for one event. Nothing else will ever be written there.
+func (t *translator) data(size int) []byte {
+	if size > len(t.chunk) {
+		if len(t.events) == 0 || size > chunkBytes/4 {
+			return make([]byte, 0, size)
+		}
+		t.chunk = make([]byte, chunkBytes)
+	}
+	room := t.chunk[:0:size]
+	t.chunk = t.chunk[size:]
+	return room
 }
 
 // unread adds the event of a body that is not read. It needs no document.
@@ -155,7 +174,7 @@ func (t *translator) finish(d *draft, raw []byte) {
 	}
 	t.head = t.appendHead(t.head[:0], d)
 	// 32 covers the tags and lengths of context, payload and raw. More would be kept with the event for nothing.
-	data := make([]byte, 0, len(t.head)+pathsSize+len(context)+len(payload)+len(raw)+32)
+	data := t.data(len(t.head) + pathsSize + len(context) + len(payload) + len(raw) + 32)
 	data = append(data, t.head...)
 	f := &t.schema.fields
 	if len(context) > 0 {
