@@ -86,6 +86,9 @@ func TestASignedWebhookIsATypedEventOnTheStreamAndOverREST(t *testing.T) {
 	if code, raw := r.get("/v1/events/" + event.GetId() + ":raw"); code != http.StatusOK || raw != string(event.GetRaw()) {
 		t.Errorf("raw over REST: %d %q", code, raw)
 	}
+	if code, answer := r.get("/v1/events/" + strings.Repeat("a", 26) + ":raw"); code != http.StatusNotFound || !strings.HasPrefix(answer, `{"code":5`) || !strings.Contains(answer, "EVENT_NOT_INDEXED") {
+		t.Errorf("raw of no event: %d %s", code, answer)
+	}
 }
 
 func TestReceivingKeepsItsContract(t *testing.T) {

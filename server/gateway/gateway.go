@@ -11,6 +11,7 @@ import (
 	"github.com/swaggest/swgui/v5emb"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
 	"sigs.k8s.io/yaml"
 
 	eventrelayv1 "eventrelay/gen/go/eventrelay/v1"
@@ -24,6 +25,9 @@ func New(ctx context.Context, conn *grpc.ClientConn) (http.Handler, error) {
 			// Field names are the protos' own, which for payloads are the provider's keys.
 			MarshalOptions: protojson.MarshalOptions{UseProtoNames: true},
 		}}}),
+		runtime.WithErrorHandler(answerError),
+		runtime.WithRoutingErrorHandler(answerNoRoute),
+		runtime.SetQueryParameterParser(&parameters{}),
 	)
 	for _, register := range []func(context.Context, *runtime.ServeMux, *grpc.ClientConn) error{
 		eventrelayv1.RegisterEventServiceHandler,
@@ -69,6 +73,14 @@ func (c challenge) Unwrap() http.ResponseWriter { return c.ResponseWriter }
 
 // marshaler writes the parts of a streamed body without anything between them, so that it arrives byte for byte.
 type marshaler struct{ *runtime.HTTPBodyMarshaler }
+
+// Marshal writes a message. The error that ends a stream is a google.rpc.Status like any other, not one in an object of its own.
+func (m marshaler) Marshal(v any) ([]byte, error) {
+	if parts, ok := v.(map[string]proto.Message); ok && len(parts) == 1 && parts["error"] != nil {
+		v = parts["error"]
+	}
+	return m.HTTPBodyMarshaler.Marshal(v)
+}
 
 // Delimiter returns what stands between the parts of a stream: nothing.
 func (marshaler) Delimiter() []byte { return nil }

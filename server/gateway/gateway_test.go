@@ -14,6 +14,12 @@ import (
 
 func get(t *testing.T, path string) *httptest.ResponseRecorder {
 	t.Helper()
+	return ask(t, httptest.NewRequest(http.MethodGet, path, nil))
+}
+
+// ask asks a gateway that has nobody behind it.
+func ask(t *testing.T, r *http.Request) *httptest.ResponseRecorder {
+	t.Helper()
 	conn, err := grpc.NewClient("passthrough:///nobody", grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)
@@ -24,7 +30,7 @@ func get(t *testing.T, path string) *httptest.ResponseRecorder {
 		t.Fatal(err)
 	}
 	answer := httptest.NewRecorder()
-	handler.ServeHTTP(answer, httptest.NewRequest(http.MethodGet, path, nil))
+	handler.ServeHTTP(answer, r)
 	return answer
 }
 
@@ -61,5 +67,39 @@ func TestTheDescriptionOfTheAPIIsJSON(t *testing.T) {
 	}
 	if !strings.HasPrefix(document.OpenAPI, "3.") || document.Paths["/v1/events"]["get"] == nil {
 		t.Errorf("openapi %s with %d paths", document.OpenAPI, len(document.Paths))
+	}
+}
+
+// What never becomes an RPC is refused as an RPC would be: with a status, a reason, and the name of what is wrong.
+func TestWhatTheGatewayRefusesItselfHasAReason(t *testing.T) {
+	for _, c := range []struct {
+		method, path, body string
+		code               int
+		reason, text       string
+	}{
+		{"GET", "/v1/nope", "", 404, "ROUTE_NOT_FOUND", "/v1/nope"},
+		{"PUT", "/v1/events", "", 405, "ROUTE_NOT_FOUND", "PUT"},
+		{"GET", "/v1/events?filtr=true", "", 400, "INVALID_REQUEST", `unknown query parameter \"filtr\"`},
+		{"GET", "/v1/events?page_size=x", "", 400, "INVALID_REQUEST", "page_size"},
+		{"POST", "/v1/sources?source_id=shop", `{"app_secrets":["not told again"]`, 400, "INVALID_REQUEST", "the body cannot be read"},
+		{"POST", "/v1/sources?source_id=shop", `{"app_secret":["not told again"]}`, 400, "INVALID_REQUEST", "app_secret"},
+	} {
+		answer := ask(t, httptest.NewRequest(c.method, c.path, strings.NewReader(c.body)))
+		var told struct {
+			Code    int    `json:"code"`
+			Message string `json:"message"`
+			Details []struct {
+				Reason string `json:"reason"`
+				Domain string `json:"domain"`
+			} `json:"details"`
+		}
+		if err := json.Unmarshal(answer.Body.Bytes(), &told); err != nil {
+			t.Errorf("%s %s: %v: %s", c.method, c.path, err, answer.Body)
+			continue
+		}
+		if answer.Code != c.code || told.Code == 0 || len(told.Details) != 1 || told.Details[0].Reason != c.reason || told.Details[0].Domain != "eventrelay" ||
+			!strings.Contains(answer.Body.String(), c.text) || strings.Contains(answer.Body.String(), "not told again") {
+			t.Errorf("%s %s: %d %s, want %d %s with %q", c.method, c.path, answer.Code, answer.Body, c.code, c.reason, c.text)
+		}
 	}
 }

@@ -99,6 +99,10 @@ const (
 	//
 	//	{"reason": "SUBSCRIPTIONS_NOT_DECLARED", "domain": "eventrelay", "metadata": {"source": "sources/shop"}}
 	ErrorReason_ERROR_REASON_SUBSCRIPTIONS_NOT_DECLARED ErrorReason = 18
+	// Over REST, NOT_FOUND: no call has this path; UNIMPLEMENTED: none has it with this method.
+	//
+	//	{"reason": "ROUTE_NOT_FOUND", "domain": "eventrelay"}
+	ErrorReason_ERROR_REASON_ROUTE_NOT_FOUND ErrorReason = 19
 	// UNAUTHENTICATED: the call shows no token. The header `authorization` must be `Bearer` and a token.
 	//
 	//	{"reason": "TOKEN_MISSING", "domain": "eventrelay"}
@@ -139,6 +143,7 @@ var (
 		16: "ERROR_REASON_CREDENTIALS_MISSING",
 		17: "ERROR_REASON_OVERRIDE_WOULD_BE_LOST",
 		18: "ERROR_REASON_SUBSCRIPTIONS_NOT_DECLARED",
+		19: "ERROR_REASON_ROUTE_NOT_FOUND",
 		30: "ERROR_REASON_TOKEN_MISSING",
 		31: "ERROR_REASON_TOKEN_INVALID",
 		32: "ERROR_REASON_TOKEN_EXPIRED",
@@ -164,6 +169,7 @@ var (
 		"ERROR_REASON_CREDENTIALS_MISSING":        16,
 		"ERROR_REASON_OVERRIDE_WOULD_BE_LOST":     17,
 		"ERROR_REASON_SUBSCRIPTIONS_NOT_DECLARED": 18,
+		"ERROR_REASON_ROUTE_NOT_FOUND":            19,
 		"ERROR_REASON_TOKEN_MISSING":              30,
 		"ERROR_REASON_TOKEN_INVALID":              31,
 		"ERROR_REASON_TOKEN_EXPIRED":              32,
@@ -202,7 +208,7 @@ var File_eventrelay_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_eventrelay_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	" eventrelay/v1/error_reason.proto\x12\reventrelay.v1*\xa5\x06\n" +
+	" eventrelay/v1/error_reason.proto\x12\reventrelay.v1*\xc7\x06\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12 \n" +
 	"\x1cERROR_REASON_INVALID_REQUEST\x10\x01\x12\x1f\n" +
@@ -223,7 +229,8 @@ const file_eventrelay_v1_error_reason_proto_rawDesc = "" +
 	"\x17ERROR_REASON_ETAG_STALE\x10\x0f\x12$\n" +
 	" ERROR_REASON_CREDENTIALS_MISSING\x10\x10\x12'\n" +
 	"#ERROR_REASON_OVERRIDE_WOULD_BE_LOST\x10\x11\x12+\n" +
-	"'ERROR_REASON_SUBSCRIPTIONS_NOT_DECLARED\x10\x12\x12\x1e\n" +
+	"'ERROR_REASON_SUBSCRIPTIONS_NOT_DECLARED\x10\x12\x12 \n" +
+	"\x1cERROR_REASON_ROUTE_NOT_FOUND\x10\x13\x12\x1e\n" +
 	"\x1aERROR_REASON_TOKEN_MISSING\x10\x1e\x12\x1e\n" +
 	"\x1aERROR_REASON_TOKEN_INVALID\x10\x1f\x12\x1e\n" +
 	"\x1aERROR_REASON_TOKEN_EXPIRED\x10 \x12\"\n" +
