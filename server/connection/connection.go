@@ -61,7 +61,7 @@ func (s Source) CallbackURL() (string, error) {
 		return "", ErrNotDeclared
 	}
 	parsed, err := url.Parse(base)
-	if err != nil || parsed.Scheme != "https" || parsed.Hostname() == "" || parsed.User != nil || parsed.RawQuery != "" || parsed.Fragment != "" {
+	if err != nil || !upstream.Callable(parsed) || parsed.User != nil || parsed.RawQuery != "" || parsed.Fragment != "" {
 		return "", &InvalidError{
 			Field:   "subscriptions.public_base_url",
 			Problem: "it must be the public https:// address of the webhook port, such as https://hooks.example.com, without user, query and fragment; providers call nothing else",

@@ -241,11 +241,11 @@ func checkURL(field, address string) error {
 	switch {
 	case address == "":
 		return invalid("it is empty; 360dialog wants the https address of a webhook")
-	case err != nil || parsed.Scheme != "https" || parsed.Hostname() == "":
+	case err != nil || !upstream.Callable(parsed):
 		return invalid("it must be an absolute https:// address; 360dialog calls nothing else")
 	case strings.Contains(parsed.Host, "_"):
 		return invalid("its host has an underscore, which 360dialog does not call; use a host name without")
-	case parsed.Port() != "" || strings.HasSuffix(parsed.Host, ":"):
+	case (parsed.Port() != "" || strings.HasSuffix(parsed.Host, ":")) && !upstream.Loopback(parsed):
 		return invalid("its host has a port, which 360dialog does not call; serve it at 443 and leave the port out")
 	case parsed.User != nil || parsed.Fragment != "" || strings.HasSuffix(address, "#"):
 		return invalid("it must not have a user, a password or a fragment; remove them")

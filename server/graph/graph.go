@@ -137,7 +137,7 @@ func checkCallback(field, address, verifyToken string, limit int) error {
 	switch {
 	case address == "":
 		return &upstream.InvalidError{Field: field, Problem: "it is empty; Meta wants the https address of a callback"}
-	case err != nil || parsed.Scheme != "https" || parsed.Hostname() == "":
+	case err != nil || !upstream.Callable(parsed):
 		return &upstream.InvalidError{Field: field, Problem: "it must be an absolute https:// address; Meta calls nothing else"}
 	case parsed.User != nil || parsed.Fragment != "" || strings.HasSuffix(address, "#"):
 		return &upstream.InvalidError{Field: field, Problem: "it must not have a user, a password or a fragment; remove them"}

@@ -368,23 +368,23 @@ const file_eventrelay_v1_dialog360_service_proto_rawDesc = "" +
 	"\n" +
 	"%eventrelay/v1/dialog360_service.proto\x12\reventrelay.v1\x1a\x1bbuf/validate/validate.proto\x1a!eventrelay/v1/authorization.proto\x1a%eventrelay/v1/dialog360_webhook.proto\x1a\x1cgoogle/api/annotations.proto\"g\n" +
 	"\x18GetPartnerWebhookRequest\x12K\n" +
-	"\x04name\x18\x01 \x01(\tB7\xbaH4r220^sources/[a-z0-9][a-z0-9-]{0,62}/partnerWebhook$R\x04name\"\x9f\x01\n" +
+	"\x04name\x18\x01 \x01(\tB7\xbaH4r220^sources/[a-z0-9][a-z0-9-]{0,62}/partnerWebhook$R\x04name\"\x95\x01\n" +
 	"\x18SetPartnerWebhookRequest\x12K\n" +
-	"\x04name\x18\x01 \x01(\tB7\xbaH4r220^sources/[a-z0-9][a-z0-9-]{0,62}/partnerWebhook$R\x04name\x126\n" +
-	"\vwebhook_url\x18\x02 \x01(\tB\x15\xbaH\x12r\x10\x18\x80\x10:\bhttps://\x88\x01\x01R\n" +
+	"\x04name\x18\x01 \x01(\tB7\xbaH4r220^sources/[a-z0-9][a-z0-9-]{0,62}/partnerWebhook$R\x04name\x12,\n" +
+	"\vwebhook_url\x18\x02 \x01(\tB\v\xbaH\br\x06\x18\x80\x10\x88\x01\x01R\n" +
 	"webhookUrl\"g\n" +
 	"\x18GetChannelWebhookRequest\x12K\n" +
-	"\x04name\x18\x01 \x01(\tB7\xbaH4r220^sources/[a-z0-9][a-z0-9-]{0,62}/channelWebhook$R\x04name\"\xa9\x02\n" +
+	"\x04name\x18\x01 \x01(\tB7\xbaH4r220^sources/[a-z0-9][a-z0-9-]{0,62}/channelWebhook$R\x04name\"\x9f\x02\n" +
 	"\x18SetChannelWebhookRequest\x12K\n" +
-	"\x04name\x18\x01 \x01(\tB7\xbaH4r220^sources/[a-z0-9][a-z0-9-]{0,62}/channelWebhook$R\x04name\x12'\n" +
-	"\x03url\x18\x02 \x01(\tB\x15\xbaH\x12r\x10\x18\x80\x10:\bhttps://\x88\x01\x01R\x03url\x12[\n" +
+	"\x04name\x18\x01 \x01(\tB7\xbaH4r220^sources/[a-z0-9][a-z0-9-]{0,62}/channelWebhook$R\x04name\x12\x1d\n" +
+	"\x03url\x18\x02 \x01(\tB\v\xbaH\br\x06\x18\x80\x10\x88\x01\x01R\x03url\x12[\n" +
 	"\aheaders\x18\x03 \x03(\v24.eventrelay.v1.SetChannelWebhookRequest.HeadersEntryB\v\xbaH\x05\x9a\x01\x02\x10\x10\x80\x01\x01R\aheaders\x1a:\n" +
 	"\fHeadersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xc3\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb9\x02\n" +
 	"\x15SetWabaWebhookRequest\x12H\n" +
-	"\x04name\x18\x01 \x01(\tB4\xbaH1r/2-^sources/[a-z0-9][a-z0-9-]{0,62}/wabaWebhook$R\x04name\x12'\n" +
-	"\x03url\x18\x02 \x01(\tB\x15\xbaH\x12r\x10\x18\x80\x10:\bhttps://\x88\x01\x01R\x03url\x12X\n" +
+	"\x04name\x18\x01 \x01(\tB4\xbaH1r/2-^sources/[a-z0-9][a-z0-9-]{0,62}/wabaWebhook$R\x04name\x12\x1d\n" +
+	"\x03url\x18\x02 \x01(\tB\v\xbaH\br\x06\x18\x80\x10\x88\x01\x01R\x03url\x12X\n" +
 	"\aheaders\x18\x03 \x03(\v21.eventrelay.v1.SetWabaWebhookRequest.HeadersEntryB\v\xbaH\x05\x9a\x01\x02\x10\x10\x80\x01\x01R\aheaders\x12!\n" +
 	"\foverride_all\x18\x04 \x01(\bR\voverrideAll\x1a:\n" +
 	"\fHeadersEntry\x12\x10\n" +

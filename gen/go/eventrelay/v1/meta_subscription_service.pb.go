@@ -121,7 +121,7 @@ type SubscribeWhatsAppBusinessAccountRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The account, `sources/{source}/whatsappBusinessAccounts/{id}`.
 	Parent string `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"`
-	// The callback for this account's messages, https, at most 200 characters. Both or neither with `verify_token`.
+	// The callback for this account's messages: https, at most 200 characters. Both or neither with `verify_token`.
 	OverrideCallbackUri string `protobuf:"bytes,2,opt,name=override_callback_uri,json=overrideCallbackUri,proto3" json:"override_callback_uri,omitempty"`
 	// The token that Meta shows to the callback in its handshake. Input only.
 	VerifyToken   string `protobuf:"bytes,3,opt,name=verify_token,json=verifyToken,proto3" json:"verify_token,omitempty"`
@@ -601,7 +601,7 @@ type CreateAppSubscriptionRequest struct {
 	Parent string `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"`
 	// The object, for example `whatsapp_business_account`, `page`, `instagram`, `user`, `permissions`.
 	Object string `protobuf:"bytes,2,opt,name=object,proto3" json:"object,omitempty"`
-	// Where its notifications go, https.
+	// Where its notifications go: https, or http on this machine for a stand-in in a test.
 	CallbackUrl string `protobuf:"bytes,3,opt,name=callback_url,json=callbackUrl,proto3" json:"callback_url,omitempty"`
 	// The token that Meta shows to the callback in its handshake. Input only.
 	VerifyToken string `protobuf:"bytes,4,opt,name=verify_token,json=verifyToken,proto3" json:"verify_token,omitempty"`
@@ -1024,10 +1024,10 @@ const file_eventrelay_v1_meta_subscription_service_proto_rawDesc = "" +
 	"0ListWhatsAppBusinessAccountSubscribedAppsRequest\x12e\n" +
 	"\x06parent\x18\x01 \x01(\tBM\xbaHJrH2F^sources/[a-z0-9][a-z0-9-]{0,62}/whatsappBusinessAccounts/[0-9]{1,32}$R\x06parent\"z\n" +
 	"1ListWhatsAppBusinessAccountSubscribedAppsResponse\x12E\n" +
-	"\x0fsubscribed_apps\x18\x01 \x03(\v2\x1c.eventrelay.v1.SubscribedAppR\x0esubscribedApps\"\xe1\x03\n" +
+	"\x0fsubscribed_apps\x18\x01 \x03(\v2\x1c.eventrelay.v1.SubscribedAppR\x0esubscribedApps\"\xd7\x03\n" +
 	"'SubscribeWhatsAppBusinessAccountRequest\x12e\n" +
-	"\x06parent\x18\x01 \x01(\tBM\xbaHJrH2F^sources/[a-z0-9][a-z0-9-]{0,62}/whatsappBusinessAccounts/[0-9]{1,32}$R\x06parent\x12L\n" +
-	"\x15override_callback_uri\x18\x02 \x01(\tB\x18\xbaH\x15\xd8\x01\x01r\x10\x18\xc8\x01:\bhttps://\x88\x01\x01R\x13overrideCallbackUri\x12.\n" +
+	"\x06parent\x18\x01 \x01(\tBM\xbaHJrH2F^sources/[a-z0-9][a-z0-9-]{0,62}/whatsappBusinessAccounts/[0-9]{1,32}$R\x06parent\x12B\n" +
+	"\x15override_callback_uri\x18\x02 \x01(\tB\x0e\xbaH\v\xd8\x01\x01r\x06\x18\xc8\x01\x88\x01\x01R\x13overrideCallbackUri\x12.\n" +
 	"\fverify_token\x18\x03 \x01(\tB\v\xbaH\x05r\x03\x18\x80\x04\x80\x01\x01R\vverifyToken:\xd0\x01\xbaH\xcc\x01\x1a\xc9\x01\n" +
 	"\x1esubscribe_waba.both_or_neither\x12foverride_callback_uri, verify_token: give both to set an override, or neither to subscribe without one\x1a?(this.override_callback_uri == '') == (this.verify_token == '')\"*\n" +
 	"(SubscribeWhatsAppBusinessAccountResponse\"\x92\x01\n" +
@@ -1037,21 +1037,21 @@ const file_eventrelay_v1_meta_subscription_service_proto_rawDesc = "" +
 	"\x06parent\x18\x01 \x01(\tBM\xbaHJrH2F^sources/[a-z0-9][a-z0-9-]{0,62}/whatsappBusinessAccounts/[0-9]{1,32}$R\x06parent\".\n" +
 	",ClearWhatsAppBusinessAccountOverrideResponse\"r\n" +
 	"\x19GetWebhookOverrideRequest\x12U\n" +
-	"\x04name\x18\x01 \x01(\tBA\xbaH>r<2:^sources/[a-z0-9][a-z0-9-]{0,62}/phoneNumbers/[0-9]{1,32}$R\x04name\"\xef\x01\n" +
+	"\x04name\x18\x01 \x01(\tBA\xbaH>r<2:^sources/[a-z0-9][a-z0-9-]{0,62}/phoneNumbers/[0-9]{1,32}$R\x04name\"\xe5\x01\n" +
 	"\x19SetWebhookOverrideRequest\x12U\n" +
-	"\x04name\x18\x01 \x01(\tBA\xbaH>r<2:^sources/[a-z0-9][a-z0-9-]{0,62}/phoneNumbers/[0-9]{1,32}$R\x04name\x12I\n" +
-	"\x15override_callback_uri\x18\x02 \x01(\tB\x15\xbaH\x12r\x10\x18\xc8\x01:\bhttps://\x88\x01\x01R\x13overrideCallbackUri\x120\n" +
+	"\x04name\x18\x01 \x01(\tBA\xbaH>r<2:^sources/[a-z0-9][a-z0-9-]{0,62}/phoneNumbers/[0-9]{1,32}$R\x04name\x12?\n" +
+	"\x15override_callback_uri\x18\x02 \x01(\tB\v\xbaH\br\x06\x18\xc8\x01\x88\x01\x01R\x13overrideCallbackUri\x120\n" +
 	"\fverify_token\x18\x03 \x01(\tB\r\xbaH\ar\x05\x10\x01\x18\x80\x04\x80\x01\x01R\vverifyToken\"t\n" +
 	"\x1bClearWebhookOverrideRequest\x12U\n" +
 	"\x04name\x18\x01 \x01(\tBA\xbaH>r<2:^sources/[a-z0-9][a-z0-9-]{0,62}/phoneNumbers/[0-9]{1,32}$R\x04name\"_\n" +
 	"\x1bListAppSubscriptionsRequest\x12@\n" +
 	"\x06parent\x18\x01 \x01(\tB(\xbaH%r#2!^sources/[a-z0-9][a-z0-9-]{0,62}$R\x06parent\"k\n" +
 	"\x1cListAppSubscriptionsResponse\x12K\n" +
-	"\x11app_subscriptions\x18\x01 \x03(\v2\x1e.eventrelay.v1.AppSubscriptionR\x10appSubscriptions\"\x82\x03\n" +
+	"\x11app_subscriptions\x18\x01 \x03(\v2\x1e.eventrelay.v1.AppSubscriptionR\x10appSubscriptions\"\xf8\x02\n" +
 	"\x1cCreateAppSubscriptionRequest\x12@\n" +
 	"\x06parent\x18\x01 \x01(\tB(\xbaH%r#2!^sources/[a-z0-9][a-z0-9-]{0,62}$R\x06parent\x125\n" +
-	"\x06object\x18\x02 \x01(\tB\x1d\xbaH\x1ar\x182\x16^[a-z][a-z0-9_]{0,63}$R\x06object\x128\n" +
-	"\fcallback_url\x18\x03 \x01(\tB\x15\xbaH\x12r\x10\x18\x80\x10:\bhttps://\x88\x01\x01R\vcallbackUrl\x120\n" +
+	"\x06object\x18\x02 \x01(\tB\x1d\xbaH\x1ar\x182\x16^[a-z][a-z0-9_]{0,63}$R\x06object\x12.\n" +
+	"\fcallback_url\x18\x03 \x01(\tB\v\xbaH\br\x06\x18\x80\x10\x88\x01\x01R\vcallbackUrl\x120\n" +
 	"\fverify_token\x18\x04 \x01(\tB\r\xbaH\ar\x05\x10\x01\x18\x80\x04\x80\x01\x01R\vverifyToken\x12>\n" +
 	"\x06fields\x18\x05 \x03(\tB&\xbaH#\x92\x01 \b\x01\x10d\"\x1ar\x182\x16^[a-z][a-z0-9_]{0,63}$R\x06fields\x12*\n" +
 	"\x0einclude_values\x18\x06 \x01(\bH\x00R\rincludeValues\x88\x01\x01B\x11\n" +
