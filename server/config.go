@@ -40,6 +40,9 @@ type config struct {
 	NATSReplicas    int           `name:"nats-replicas" default:"1" group:"Storage" help:"With --nats-url: on how many servers the log is kept."`
 	DuplicateWindow time.Duration `default:"2m" group:"Storage" help:"How far back the log tells a copy of an event from a new one."`
 
+	MaxStreamAge        time.Duration `default:"1h" group:"Streams" help:"How long a stream of events lives, give or take a tenth, before it is ended with its cursor and the client comes back: so streams spread over servers again. 0 is for ever."`
+	MaxStreamsPerCaller int           `default:"10000" group:"Streams" help:"How many streams of events one caller may have open at once; callers are told apart by their tokens, without tokens by their addresses. 0 is any number."`
+
 	RetentionAge    time.Duration `default:"720h" group:"Retention" help:"Events older than this leave the log; 0 keeps them for ever."`
 	RetentionBytes  size          `default:"0" group:"Retention" help:"The oldest events leave the log when it is larger than this; 0 is no limit."`
 	RetentionEvents int64         `default:"0" group:"Retention" help:"The oldest events leave the log when there are more than this; 0 is no limit."`
@@ -59,6 +62,12 @@ func (c *config) Validate() error {
 	}
 	if c.RetentionAge < 0 || c.RetentionEvents < 0 {
 		return errors.New("--retention-age, --retention-events: a limit cannot be negative; 0 is no limit")
+	}
+	if c.MaxStreamAge != 0 && c.MaxStreamAge < time.Second {
+		return fmt.Errorf("--max-stream-age: %s is shorter than 1s; 0 is for ever", c.MaxStreamAge)
+	}
+	if c.MaxStreamsPerCaller < 0 {
+		return errors.New("--max-streams-per-caller: a limit cannot be negative; 0 is any number")
 	}
 	if c.DuplicateWindow < 100*time.Millisecond {
 		return fmt.Errorf("--duplicate-window: %s is shorter than 100ms, the least that the log can do", c.DuplicateWindow)

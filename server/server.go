@@ -108,8 +108,10 @@ func open(ctx context.Context, c config, logger *slog.Logger) (_ *server, err er
 	if s.providers, err = openProviders(c, logger); err != nil {
 		return nil, err
 	}
+	events := rpc.NewEventService(s.log, s.hub, s.metrics, logger.With("room", "rpc"))
+	events.Limit(rpc.Limits{MaxAge: c.MaxStreamAge, MaxPerCaller: c.MaxStreamsPerCaller})
 	if s.grpc, err = rpc.NewServer(rpc.Services{
-		Events:    rpc.NewEventService(s.log, s.hub, s.metrics, logger.With("room", "rpc")),
+		Events:    events,
 		Sources:   rpc.NewSourceService(s.sources, s.providers),
 		Schema:    rpc.NewSchemaService(s.drift, s.log),
 		Meta:      rpc.NewMetaSubscriptionService(s.sources, s.providers.Graph),

@@ -81,6 +81,11 @@ func (g *Guard) identify(required Role, authorization []string) (token, error) {
 	if err != nil {
 		return token{}, err
 	}
+	return g.check(required, shown)
+}
+
+// check returns whose token has a digest, also with some errors.
+func (g *Guard) check(required Role, shown digest) (token, error) {
 	caller, err := g.tokens.find(shown)
 	if err == nil && caller.role < required {
 		err = &RoleError{Caller: caller.name, Required: required}
@@ -140,7 +145,26 @@ func (g *Guard) Stream(srv any, stream grpc.ServerStream, info *grpc.StreamServe
 	if g.tokens == nil || g.roles[info.FullMethod] == Anyone {
 		return handler(srv, stream)
 	}
-	return handler(srv, &guardedStream{stream, g, info.FullMethod})
+	shown, err := digestOf(metadata.ValueFromIncomingContext(stream.Context(), "authorization"))
+	if err != nil {
+		return err
+	}
+	guarded := &guardedStream{ServerStream: stream, guard: g, method: info.FullMethod, required: g.roles[info.FullMethod], shown: shown}
+	if caller, err := g.tokens.find(shown); err == nil {
+		guarded.ctx = context.WithValue(stream.Context(), callerKey{}, caller.name)
+	} else {
+		guarded.ctx = stream.Context()
+	}
+	return handler(srv, guarded)
+}
+
+// callerKey is where the context of a stream has the name of the caller's token.
+type callerKey struct{}
+
+// Caller returns the name of the token that the caller of a stream shows, or "" where callers need none.
+func Caller(ctx context.Context) string {
+	name, _ := ctx.Value(callerKey{}).(string)
+	return name
 }
 
 // admit decides over one call by its metadata.
@@ -155,9 +179,16 @@ func (g *Guard) admit(ctx context.Context, method string) error {
 // guardedStream asks before every message whether its caller still may.
 type guardedStream struct {
 	grpc.ServerStream
-	guard  *Guard
-	method string
+	guard    *Guard
+	method   string
+	required Role
+	// shown is what the caller showed when it opened the stream. It cannot change, but what it is worth can.
+	shown digest
+	ctx   context.Context
 }
+
+// Context has the name of the caller, for Caller.
+func (s *guardedStream) Context() context.Context { return s.ctx }
 
 func (s *guardedStream) SendMsg(m any) error {
 	if err := s.still(); err != nil {
@@ -175,9 +206,9 @@ func (s *guardedStream) RecvMsg(m any) error {
 
 // still returns nil while the caller may go on. It does not log every message as a call.
 func (s *guardedStream) still() error {
-	caller, err := s.guard.identify(s.guard.roles[s.method], metadata.ValueFromIncomingContext(s.Context(), "authorization"))
+	caller, err := s.guard.check(s.required, s.shown)
 	if err != nil {
-		s.guard.tell(s.Context(), s.method, caller.name, err)
+		s.guard.tell(s.ctx, s.method, caller.name, err)
 	}
 	return err
 }

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"iter"
 	"log/slog"
-	"sort"
 	"sync"
 	"time"
 )
@@ -19,8 +18,6 @@ const (
 	// minRetryDelay and maxRetryDelay bound the back-off before the hub follows a log again whose tail broke.
 	minRetryDelay = 100 * time.Millisecond
 	maxRetryDelay = 5 * time.Second
-	// maxRecentBytes bounds the entries kept in memory, whatever the number of readers: some seconds of a busy log.
-	maxRecentBytes = 16 << 20
 )
 
 // Entry is one event as the log holds it.
@@ -54,16 +51,17 @@ type Hub struct {
 	// started is set once last is the end of a log.
 	started bool
 	closed  bool
-	// recent holds the newest entries, without a gap, up to last. Its elements are never written again, so that readers may keep what they were given.
-	recent      []Entry
-	recentBytes int
-	// rung is closed, and replaced, when last moves or the hub is closed.
+	// recent holds the newest entries, without a gap, up to last.
+	recent ring
+	// rung is closed when last moves or the hub is closed; nil while nobody waits for that.
 	rung chan struct{}
 }
 
-// New returns a hub for a log, which need not be there yet. Run must be called for the bell to ring.
+// New returns a hub for a log, which need not be there yet. Run must be called for the bell to ring. Where the log is a Framer, readers of Recent are given its frames, else
+// the data of the entries.
 func New(log Log, logger *slog.Logger) *Hub {
-	return &Hub{log: log, logger: logger, rung: make(chan struct{})}
+	framer, _ := log.(Framer)
+	return &Hub{log: log, logger: logger, recent: ring{framer: framer, max: maxRecentBytes, chunkBytes: chunkBytes}}
 }
 
 // Start finds the end of the log, unless that is known already. Until it has succeeded once, by Run or by a reader, the hub knows of no entry, which is not to be taken for an
@@ -134,20 +132,19 @@ func (h *Hub) advance(entry Entry) {
 		return
 	}
 	if entry.Sequence != h.last+1 { // retention removed what was in between; whoever is behind must see that in the log
-		h.recent, h.recentBytes = nil, 0
+		h.recent.clear()
 	}
-	h.recent = append(h.recent, entry)
-	for h.recentBytes += len(entry.Data); h.recentBytes > maxRecentBytes && len(h.recent) > 1; h.recent = h.recent[1:] {
-		h.recentBytes -= len(h.recent[0].Data)
-	}
+	h.recent.add(entry)
 	h.last = entry.Sequence
 	h.ring()
 }
 
 // ring wakes everyone. mu is held.
 func (h *Hub) ring() {
-	close(h.rung)
-	h.rung = make(chan struct{})
+	if h.rung != nil {
+		close(h.rung)
+		h.rung = nil
+	}
 }
 
 // Last returns the sequence of the last visible entry; 0 until the hub has started.
@@ -157,46 +154,102 @@ func (h *Hub) Last() uint64 {
 	return h.last
 }
 
+// Bell returns nil if an entry behind `after` is visible, else a channel that is closed when the end of the log has moved or the hub is closed: then ask again. It returns
+// ErrClosed once the hub is closed, also when such an entry is there.
+func (h *Hub) Bell(after uint64) (<-chan struct{}, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case h.closed:
+		return nil, ErrClosed
+	case h.last > after:
+		return nil, nil //nolint:nilnil // there is nothing to wait for
+	case h.rung == nil:
+		h.rung = make(chan struct{})
+	}
+	return h.rung, nil
+}
+
 // Wait returns nil as soon as an entry behind `after` is visible. It returns ErrClosed once the hub is closed, also when such an entry is there, or the error of ctx.
 func (h *Hub) Wait(ctx context.Context, after uint64) error {
 	for {
-		h.mu.Lock()
-		last, closed, rung := h.last, h.closed, h.rung
-		h.mu.Unlock()
-		switch {
-		case closed:
-			return ErrClosed
-		case last > after:
-			return nil
+		bell, err := h.Bell(after)
+		if bell == nil {
+			return err
 		}
 		select {
-		case <-rung:
+		case <-bell:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
 }
 
+// Recent returns the next entries behind `after` that are in memory, and the end of the log at that moment. There is at least one entry, unless `after` is the end of the
+// log or lies too far back, for Read. What else is in memory comes with the next call.
+func (h *Hub) Recent(after uint64) (run Run, last uint64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if after >= h.last {
+		return Run{}, h.last
+	}
+	return h.recent.behind(after), h.last
+}
+
 // Read yields the entries behind `after` up to what was visible at the moment of the call, or a little further. Where retention removed entries, the first one yielded is
 // not the next sequence: telling that to the reader is the caller's part.
 func (h *Hub) Read(ctx context.Context, after uint64) iter.Seq2[Entry, error] {
-	h.mu.Lock()
-	last, recent := h.last, h.recent
-	h.mu.Unlock()
+	run, last := h.Recent(after)
 	switch {
 	case after >= last:
 		return func(func(Entry, error) bool) {}
-	case len(recent) > 0 && recent[0].Sequence <= after+1:
-		behind := sort.Search(len(recent), func(i int) bool { return recent[i].Sequence > after })
-		return func(yield func(Entry, error) bool) {
-			for _, entry := range recent[behind:] {
+	case run.Len() == 0:
+		return h.log.Read(ctx, after+1)
+	}
+	return func(yield func(Entry, error) bool) {
+		for ; run.Len() > 0 && after < last; run, _ = h.Recent(after) {
+			for i := range run.Len() {
+				entry := run.Entry(i)
 				if !yield(entry, ctx.Err()) {
 					return
 				}
+				after = entry.Sequence
 			}
 		}
+		if after < last { // the ring moved on faster than the reader
+			h.log.Read(ctx, after+1)(yield)
+		}
 	}
-	return h.log.Read(ctx, after+1)
+}
+
+// ReadRuns is Read of the log alone, in runs as large as a chunk: for readers who are further back than what is in memory. A run ends where an entry is missing.
+func (h *Hub) ReadRuns(ctx context.Context, after uint64) iter.Seq2[Run, error] {
+	return func(yield func(Run, error) bool) {
+		// A ring of the reader's own, emptied whenever a chunk is full.
+		own := ring{framer: h.recent.framer, max: maxRecentBytes, chunkBytes: h.recent.chunkBytes}
+		flush := func() bool {
+			if len(own.chunks) == 0 {
+				return true
+			}
+			run := own.chunks[0].run(own.chunks[0].first)
+			own.clear()
+			return yield(run, nil)
+		}
+		for entry, err := range h.log.Read(ctx, after+1) {
+			if err != nil {
+				if flush() {
+					yield(Run{}, err)
+				}
+				return
+			}
+			if (entry.Sequence != after+1 || !own.fits(entry)) && !flush() {
+				return
+			}
+			own.add(entry)
+			after = entry.Sequence
+		}
+		flush()
+	}
 }
 
 // Closed reports whether Close was called.
@@ -212,6 +265,6 @@ func (h *Hub) Close() {
 	defer h.mu.Unlock()
 	if !h.closed {
 		h.closed = true
-		close(h.rung)
+		h.ring()
 	}
 }

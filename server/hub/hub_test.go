@@ -287,8 +287,8 @@ func TestWhoeverFindsTheEndOfTheLogFirstNothingIsMissed(t *testing.T) {
 		if err := h.Wait(ctx, 4); err != nil {
 			t.Error(err)
 		}
-		if len(h.recent) != 2 {
-			t.Errorf("the tail brought %d entries, want 2", len(h.recent))
+		if n := h.recent.count(); n != 2 {
+			t.Errorf("the tail brought %d entries, want 2", n)
 		}
 		cancel()
 		running.Wait()

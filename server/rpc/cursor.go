@@ -7,6 +7,7 @@ import (
 	"errors"
 	"hash/crc32"
 	"strings"
+	"sync/atomic"
 )
 
 // Sentinels of positions that clients bring along.
@@ -39,16 +40,51 @@ func logMark(logID string) [7]byte {
 	return [7]byte(sum[:7])
 }
 
+// tokenText is the length of a token's text.
+const tokenText = tokenSize / 3 * 4
+
 // encode makes the text of a token for a log.
 func (t token) encode(logID string) string {
-	mark := logMark(logID)
+	return string(t.append(make([]byte, 0, tokenText), logMark(logID)))
+}
+
+// append appends the text of a token for the log with the mark.
+func (t token) append(dst []byte, mark [7]byte) []byte {
 	b := make([]byte, 0, tokenSize)
 	b = append(b, t.kind)
 	b = append(b, mark[:]...)
 	b = binary.BigEndian.AppendUint64(b, t.sequence)
 	b = binary.BigEndian.AppendUint32(b, t.scope)
 	b = binary.BigEndian.AppendUint32(b, crc32.ChecksumIEEE(b))
-	return base64.RawURLEncoding.EncodeToString(b)
+	return base64.RawURLEncoding.AppendEncode(dst, b)
+}
+
+// cursors makes the cursors of one log, whose mark is worked out once. Any goroutine may call its methods.
+type cursors struct {
+	logID func() string
+	known atomic.Pointer[logName]
+}
+
+// logName is the identity of a log and its mark.
+type logName struct {
+	id   string
+	mark [7]byte
+}
+
+// mark returns the mark of the log, which is known as soon as the log was reached.
+func (c *cursors) mark() [7]byte {
+	id := c.logID()
+	if known := c.known.Load(); known != nil && known.id == id {
+		return known.mark
+	}
+	named := &logName{id: id, mark: logMark(id)}
+	c.known.Store(named)
+	return named.mark
+}
+
+// append appends the cursor that says "everything up to this sequence".
+func (c *cursors) append(dst []byte, sequence uint64) []byte {
+	return token{kind: cursorToken, sequence: sequence}.append(dst, c.mark())
 }
 
 // decodeToken reads a token of a kind that was made for this log.

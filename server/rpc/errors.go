@@ -47,6 +47,9 @@ func (e *expiredError) Error() string {
 	return "events behind the cursor have been removed by retention: go on from earliest_cursor, or from a time"
 }
 
+// errStreamAge says that a stream has lived for as long as one may.
+var errStreamAge = errors.New("the stream has reached its maximum age: reconnect with the last cursor")
+
 // sentinels is the table from errors to status codes and reasons. What carries details of its own is in toStatus.
 var sentinels = []struct {
 	err    error
@@ -64,6 +67,7 @@ var sentinels = []struct {
 	{source.ErrReadOnly, codes.FailedPrecondition, eventrelayv1.ErrorReason_ERROR_REASON_SOURCE_READ_ONLY},
 	{source.ErrStale, codes.Aborted, eventrelayv1.ErrorReason_ERROR_REASON_ETAG_STALE},
 	{source.ErrNotLoaded, codes.Unavailable, eventrelayv1.ErrorReason_ERROR_REASON_LOG_UNAVAILABLE},
+	{errStreamAge, codes.Unavailable, eventrelayv1.ErrorReason_ERROR_REASON_STREAM_AGED},
 	{hub.ErrClosed, codes.Unavailable, eventrelayv1.ErrorReason_ERROR_REASON_SHUTTING_DOWN},
 	{eventlog.ErrUnavailable, codes.Unavailable, eventrelayv1.ErrorReason_ERROR_REASON_LOG_UNAVAILABLE},
 	{eventlog.ErrReplaced, codes.Unavailable, eventrelayv1.ErrorReason_ERROR_REASON_LOG_UNAVAILABLE},
@@ -80,6 +84,7 @@ func toStatus(err error) *status.Status {
 		role     *auth.RoleError
 		badInput *source.InvalidError
 		state    *source.StateError
+		tooMany  *tooManyError
 	)
 	switch {
 	case errors.As(err, &invalid):
@@ -94,6 +99,8 @@ func toStatus(err error) *status.Status {
 		return newStatus(codes.OutOfRange, err.Error(), eventrelayv1.ErrorReason_ERROR_REASON_CURSOR_EXPIRED, map[string]string{"earliest_cursor": expired.earliest})
 	case errors.As(err, &notFound):
 		return newStatus(codes.NotFound, err.Error(), notFound.reason, map[string]string{notFound.key: notFound.name})
+	case errors.As(err, &tooMany):
+		return newStatus(codes.ResourceExhausted, err.Error(), eventrelayv1.ErrorReason_ERROR_REASON_TOO_MANY_STREAMS, map[string]string{"max_streams": strconv.Itoa(tooMany.max)})
 	case errors.As(err, &badExpr):
 		metadata := map[string]string{}
 		if badExpr.Line > 0 {

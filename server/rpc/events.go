@@ -40,12 +40,21 @@ type EventService struct {
 	hub    *hub.Hub
 	logger *slog.Logger
 	meters *meters
+	framer framer
+	// filters are those of the open streams, and decoded what they last looked into.
+	filters filter.Set
+	decoded decodings
+	limits  Limits
+	open    admission
 }
 
 // NewEventService returns the service over the log and the hub that follows it.
 func NewEventService(log *eventlog.Log, bell *hub.Hub, metrics Registerer, logger *slog.Logger) *EventService {
-	return &EventService{log: log, hub: bell, logger: logger, meters: newMeters(metrics)}
+	return &EventService{log: log, hub: bell, logger: logger, meters: newMeters(metrics), framer: framer{&cursors{logID: log.ID}}}
 }
+
+// Limit sets the limits of streams. It must be called before the first one.
+func (s *EventService) Limit(limits Limits) { s.limits = limits }
 
 // decode makes the event that clients see of one that the log holds.
 func (s *EventService) decode(sequence uint64, data []byte, view eventrelayv1.EventView) (*eventrelayv1.Event, error) {

@@ -8,10 +8,16 @@ import (
 	"eventrelay/server/hub"
 )
 
-// HubLog lets a hub follow the event log: the hub knows entries by their sequence and bytes alone.
-func HubLog(log *eventlog.Log) hub.Log { return hubLog{log} }
+// HubLog lets a hub follow the event log: the hub knows entries by their sequence and bytes alone. What it keeps for readers are fragments, made as an entry comes in.
+func HubLog(log *eventlog.Log) hub.Log {
+	return hubLog{log: log, framer: framer{&cursors{logID: log.ID}}}
+}
 
-type hubLog struct{ log *eventlog.Log }
+type hubLog struct {
+	framer
+
+	log *eventlog.Log
+}
 
 func (l hubLog) Ready(ctx context.Context) error { return l.log.Ready(ctx) }
 

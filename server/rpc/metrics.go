@@ -20,6 +20,6 @@ func newMeters(registerer Registerer) *meters {
 	return &meters{
 		subscribers:  factory.NewGauge(prometheus.GaugeOpts{Name: "eventrelay_subscribers", Help: "Open event streams."}),
 		delivered:    factory.NewCounter(prometheus.CounterOpts{Name: "eventrelay_events_delivered_total", Help: "Events sent on streams."}),
-		filterErrors: factory.NewCounter(prometheus.CounterOpts{Name: "eventrelay_filter_errors_total", Help: "Evaluations of a filter that failed on an event, which then counts as not wanted."}),
+		filterErrors: factory.NewCounter(prometheus.CounterOpts{Name: "eventrelay_filter_errors_total", Help: "Evaluations of a filter that failed on an event, which then counts as not wanted. Streams with the same filter share an evaluation."}),
 	}
 }

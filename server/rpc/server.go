@@ -23,6 +23,9 @@ import (
 // maxRequestBytes bounds a request; none has a reason to be larger.
 const maxRequestBytes = 1 << 20
 
+// readBufferBytes is what every connection takes to read with. Callers say little, and idle ones are many.
+const readBufferBytes = 4 << 10
+
 // Services are the handlers that a server registers.
 type Services struct {
 	Events  eventrelayv1.EventServiceServer
@@ -49,7 +52,9 @@ func NewServer(services Services, guard *auth.Guard, logger *slog.Logger) (*grpc
 	server := grpc.NewServer(
 		grpc.ChainUnaryInterceptor(errs.unary, recovery.UnaryServerInterceptor(recovered), guard.Unary, valid.unary),
 		grpc.ChainStreamInterceptor(errs.stream, recovery.StreamServerInterceptor(recovered), guard.Stream, valid.stream),
+		grpc.ForceServerCodecV2(newCodec()),
 		grpc.MaxRecvMsgSize(maxRequestBytes),
+		grpc.ReadBufferSize(readBufferBytes),
 		// Streams are silent for long; clients that ping to notice a dead connection are not punished for it.
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPingInterval, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingAfter, Timeout: pingTimeout}),

@@ -119,6 +119,14 @@ const (
 	//
 	//	{"reason": "ROLE_INSUFFICIENT", "domain": "eventrelay", "metadata": {"required_role": "operator"}}
 	ErrorReason_ERROR_REASON_ROLE_INSUFFICIENT ErrorReason = 33
+	// UNAVAILABLE: the stream has lived for as long as the server lets one live; reconnect with the last cursor.
+	//
+	//	{"reason": "STREAM_AGED", "domain": "eventrelay"}
+	ErrorReason_ERROR_REASON_STREAM_AGED ErrorReason = 40
+	// RESOURCE_EXHAUSTED: the caller, a token or an address, has as many streams open as it may.
+	//
+	//	{"reason": "TOO_MANY_STREAMS", "domain": "eventrelay", "metadata": {"max_streams": "1000"}}
+	ErrorReason_ERROR_REASON_TOO_MANY_STREAMS ErrorReason = 41
 )
 
 // Enum value maps for ErrorReason.
@@ -148,6 +156,8 @@ var (
 		31: "ERROR_REASON_TOKEN_INVALID",
 		32: "ERROR_REASON_TOKEN_EXPIRED",
 		33: "ERROR_REASON_ROLE_INSUFFICIENT",
+		40: "ERROR_REASON_STREAM_AGED",
+		41: "ERROR_REASON_TOO_MANY_STREAMS",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":                0,
@@ -174,6 +184,8 @@ var (
 		"ERROR_REASON_TOKEN_INVALID":              31,
 		"ERROR_REASON_TOKEN_EXPIRED":              32,
 		"ERROR_REASON_ROLE_INSUFFICIENT":          33,
+		"ERROR_REASON_STREAM_AGED":                40,
+		"ERROR_REASON_TOO_MANY_STREAMS":           41,
 	}
 )
 
@@ -208,7 +220,7 @@ var File_eventrelay_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_eventrelay_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	" eventrelay/v1/error_reason.proto\x12\reventrelay.v1*\xc7\x06\n" +
+	" eventrelay/v1/error_reason.proto\x12\reventrelay.v1*\x88\a\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12 \n" +
 	"\x1cERROR_REASON_INVALID_REQUEST\x10\x01\x12\x1f\n" +
@@ -234,7 +246,9 @@ const file_eventrelay_v1_error_reason_proto_rawDesc = "" +
 	"\x1aERROR_REASON_TOKEN_MISSING\x10\x1e\x12\x1e\n" +
 	"\x1aERROR_REASON_TOKEN_INVALID\x10\x1f\x12\x1e\n" +
 	"\x1aERROR_REASON_TOKEN_EXPIRED\x10 \x12\"\n" +
-	"\x1eERROR_REASON_ROLE_INSUFFICIENT\x10!B\xa8\x01\n" +
+	"\x1eERROR_REASON_ROLE_INSUFFICIENT\x10!\x12\x1c\n" +
+	"\x18ERROR_REASON_STREAM_AGED\x10(\x12!\n" +
+	"\x1dERROR_REASON_TOO_MANY_STREAMS\x10)B\xa8\x01\n" +
 	"\x11com.eventrelay.v1B\x10ErrorReasonProtoP\x01Z,eventrelay/gen/go/eventrelay/v1;eventrelayv1\xa2\x02\x03EXX\xaa\x02\rEventrelay.V1\xca\x02\rEventrelay\\V1\xe2\x02\x19Eventrelay\\V1\\GPBMetadata\xea\x02\x0eEventrelay::V1b\x06proto3"
 
 var (

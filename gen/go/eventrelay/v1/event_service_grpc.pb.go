@@ -42,7 +42,8 @@ type EventServiceClient interface {
 	// `checkpoint_interval`, a response without events says how far everything has been served. A slow reader is never dropped: it lags and gets larger responses.
 	//
 	// Errors: INVALID_ARGUMENT for a filter that does not compile (FILTER_INVALID) or a cursor of another log (CURSOR_FOREIGN); OUT_OF_RANGE (CURSOR_EXPIRED)
-	// when retention has overtaken the cursor; UNAVAILABLE when the server goes down: reconnect with the last cursor.
+	// when retention has overtaken the cursor; RESOURCE_EXHAUSTED (TOO_MANY_STREAMS) when the caller has as many streams open as it may; UNAVAILABLE when the server goes
+	// down (SHUTTING_DOWN) or the stream has reached its maximum age (STREAM_AGED): reconnect with the last cursor.
 	Subscribe(ctx context.Context, in *SubscribeRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SubscribeResponse], error)
 	// Returns one event by its id.
 	GetEvent(ctx context.Context, in *GetEventRequest, opts ...grpc.CallOption) (*Event, error)
@@ -136,7 +137,8 @@ type EventServiceServer interface {
 	// `checkpoint_interval`, a response without events says how far everything has been served. A slow reader is never dropped: it lags and gets larger responses.
 	//
 	// Errors: INVALID_ARGUMENT for a filter that does not compile (FILTER_INVALID) or a cursor of another log (CURSOR_FOREIGN); OUT_OF_RANGE (CURSOR_EXPIRED)
-	// when retention has overtaken the cursor; UNAVAILABLE when the server goes down: reconnect with the last cursor.
+	// when retention has overtaken the cursor; RESOURCE_EXHAUSTED (TOO_MANY_STREAMS) when the caller has as many streams open as it may; UNAVAILABLE when the server goes
+	// down (SHUTTING_DOWN) or the stream has reached its maximum age (STREAM_AGED): reconnect with the last cursor.
 	Subscribe(*SubscribeRequest, grpc.ServerStreamingServer[SubscribeResponse]) error
 	// Returns one event by its id.
 	GetEvent(context.Context, *GetEventRequest) (*Event, error)
