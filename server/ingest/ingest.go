@@ -1,8 +1,12 @@
 // Package ingest carries notifications from the journal into the log: one loop, in order, one step at a time.
 //
-// A step translates what waits in the journal and appends its events in one go; the next begins when that is durable. Nothing else is in flight, so order, failure and
-// recovery are plain: every event in the log carries the place in the journal it came from, and after a failure or a restart the loop goes on behind the last one that
-// the log has. A record leaves the journal when the log has all its events.
+// A step appends the events of what waits in the journal in one go; the next begins when that is durable. Nothing else is in flight, so order, failure and recovery are
+// plain: every event in the log carries the place in the journal it came from, and after a failure or a restart the loop goes on behind the last one that the log has. A
+// record leaves the journal when the log has all its events.
+//
+// What the next steps will append is translated meanwhile, ahead of them, by one goroutine and within a bound of bytes. It is in memory only: a failure drops it.
+//
+// Where more comes than the log takes in, the loop rests between steps, for a moment that is bounded, so that the answers to providers come first.
 package ingest
 
 import (
@@ -12,6 +16,7 @@ import (
 	"iter"
 	"log/slog"
 	"runtime/debug"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -62,8 +67,14 @@ type Ingest struct {
 	meters    *meters
 	count     func(source string, events, duplicates int)
 
+	// eager says that somebody waits for the log, so that there is no rest between steps.
+	eager bool
+
 	// done is the last record whose events are all in the log. Written by the loop only.
 	done atomic.Uint64
+	mu   sync.Mutex // guards bell
+	bell chan struct{}
+
 	// next is the place to go on from: the first item of the first record that is not done. Used by the loop only.
 	next place
 	// known holds the ids that were in the log shortly before the loop stopped; it tells the copies among the records that are read again, up to knownThrough.
@@ -80,7 +91,7 @@ type place struct {
 
 // New returns an ingest from the journal to the log. Metrics go to the registerer.
 func New(from Journal, to Log, registerer prometheus.Registerer, logger *slog.Logger) *Ingest {
-	i := &Ingest{journal: from, log: to, logger: logger, translate: translate.Translate, count: func(string, int, int) {}}
+	i := &Ingest{journal: from, log: to, logger: logger, translate: translate.Translate, count: func(string, int, int) {}, bell: make(chan struct{})}
 	// What was trimmed is in the log. Where the log stands beyond that is known when it has been asked.
 	i.done.Store(from.First() - 1)
 	i.meters = newMeters(registerer, i.Lag)
@@ -89,6 +100,35 @@ func New(from Journal, to Log, registerer prometheus.Registerer, logger *slog.Lo
 
 // Count has a function told, after each step, how many events of each source are new in the log and how many were known. It is called before Run.
 func (i *Ingest) Count(count func(source string, events, duplicates int)) { i.count = count }
+
+// Eager has each step begin as soon as the one before is durable, for answers that wait for the log. It is called before Run.
+func (i *Ingest) Eager() { i.eager = true }
+
+// Await returns nil once the log has all events of a record of the journal, else the context's error. It may be called by any number of goroutines.
+func (i *Ingest) Await(ctx context.Context, record uint64) error {
+	for {
+		i.mu.Lock()
+		bell := i.bell
+		i.mu.Unlock()
+		if i.done.Load() >= record {
+			return nil
+		}
+		select {
+		case <-bell:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// finish says that the log has everything through a record, and wakes who waits for it.
+func (i *Ingest) finish(through uint64) {
+	i.done.Store(through)
+	i.mu.Lock()
+	close(i.bell)
+	i.bell = make(chan struct{})
+	i.mu.Unlock()
+}
 
 // Lag returns how many acknowledged notifications are not in the log yet; of those that were left from before, until the log has been reached, how many may not be.
 func (i *Ingest) Lag() uint64 {
@@ -103,17 +143,17 @@ func (i *Ingest) Lag() uint64 {
 // for as long as it takes; only a log that was replaced by another ends the loop with an error, for then everything has to be opened anew.
 func (i *Ingest) Run(ctx context.Context) error {
 	delay := minRetryDelay
-	recovered := false
 	var failed trouble
 	for ctx.Err() == nil {
 		err := i.log.Ready(ctx) // does not wait in vain: while the log is away there is nothing to be done
 		if err == nil {
-			err = i.advance(ctx, &recovered)
+			err = i.recover(ctx)
 		}
 		if err == nil {
-			delay = minRetryDelay
-			failed.over(i.logger)
-			continue
+			err = i.steps(ctx, func() {
+				delay = minRetryDelay
+				failed.over(i.logger)
+			})
 		}
 		switch {
 		case ctx.Err() != nil || errors.Is(err, journal.ErrClosed):
@@ -121,16 +161,41 @@ func (i *Ingest) Run(ctx context.Context) error {
 		case errors.Is(err, eventlog.ErrReplaced):
 			return err
 		}
-		recovered = false
 		i.meters.failures.Inc()
 		failed.tell(i.logger, err, delay)
-		select {
-		case <-ctx.Done():
-		case <-time.After(delay):
-		}
+		sleep(ctx, delay)
 		delay = min(2*delay, maxRetryDelay)
 	}
 	return nil
+}
+
+// steps takes one step after the other until one fails, and calls succeeded after each that does not. What was translated ahead is dropped then.
+func (i *Ingest) steps(ctx context.Context, succeeded func()) error {
+	ctx, cancel := context.WithCancel(ctx)
+	a := newAhead()
+	from := i.next.record
+	var translating sync.WaitGroup
+	translating.Go(func() { i.translateAhead(ctx, a, from) })
+	defer translating.Wait()
+	defer cancel()
+	for {
+		records, err := a.take(ctx)
+		if err != nil {
+			return err
+		}
+		if err := i.log.Ready(ctx); err != nil {
+			return err
+		}
+		begun := time.Now()
+		if err := i.step(ctx, records); err != nil {
+			return err
+		}
+		a.release(records)
+		succeeded()
+		if waiting := i.Lag(); !i.eager {
+			sleep(ctx, rest(time.Since(begun), int(waiting), time.Since(records[len(records)-1].ReceivedAt)))
+		}
+	}
 }
 
 // trouble is a row of failed steps. It is logged aloud when it begins, from time to time, and when it is over; every step of it is logged at debug.
@@ -160,20 +225,6 @@ func (t *trouble) over(logger *slog.Logger) {
 	}
 }
 
-// advance finds the place to go on from, if it is not known, and otherwise takes one step or waits for something to do.
-func (i *Ingest) advance(ctx context.Context, recovered *bool) error {
-	if !*recovered {
-		if err := i.recover(ctx); err != nil {
-			return err
-		}
-		*recovered = true
-	}
-	if i.next.record > i.journal.Last() {
-		return i.journal.Wait(ctx, i.next.record-1)
-	}
-	return i.step(ctx)
-}
-
 // recover reads from the log where to go on.
 func (i *Ingest) recover(ctx context.Context) error {
 	id := i.journal.ID()
@@ -190,11 +241,11 @@ func (i *Ingest) recover(ctx context.Context) error {
 			"log_has_record", i.next.record-1, "journal_ends_at", last)
 		i.next = place{record: last + 1}
 	}
-	i.done.Store(i.next.record - 1)
+	i.finish(i.next.record - 1)
 	if first := i.journal.First(); first > i.next.record {
 		// Records before the first were trimmed, so the log had all their events: those in between were copies, or retention has removed them since.
 		i.next = place{record: first}
-		i.done.Store(first - 1)
+		i.finish(first - 1)
 	}
 	i.known, i.knownThrough = nil, i.journal.Last()
 	if i.knownThrough >= i.next.record {
@@ -205,45 +256,33 @@ func (i *Ingest) recover(ctx context.Context) error {
 	return nil
 }
 
-// step takes what waits in the journal, up to the bounds of a step, into the log.
-func (i *Ingest) step(ctx context.Context) error {
+// step takes records, which begin where the last step ended, into the log.
+func (i *Ingest) step(ctx context.Context, records []translated) error {
 	var (
 		events []eventlog.Record
-		bytes  int
 		next   = i.next
 		copies = map[string]int{} // by source
 	)
-	for record, err := range i.journal.Read(ctx, next.record) {
-		if errors.Is(err, journal.ErrDamaged) {
+	for n := range records {
+		record := &records[n]
+		if record.damage != nil {
 			// The journal has told which; what it held cannot be had back, and the others must not wait for it.
 			i.meters.damaged.Inc()
-			i.logger.Error("record of the journal is damaged, its notification is lost", "record", record.Index, "error", err)
-			next = place{record: record.Index + 1}
-			continue
+			i.logger.Error("record of the journal is damaged, its notification is lost", "record", record.Index, "error", record.damage)
 		}
-		if err != nil {
-			return fmt.Errorf("read the journal from record %d: %w", next.record, err)
-		}
-		if record.Index != next.record {
-			return fmt.Errorf("read the journal: record %d follows, want %d", record.Index, next.record)
-		}
-		made := i.events(record)
-		for item := next.item; item < len(made); item++ {
-			if _, copied := i.known[made[item].ID]; copied {
+		for item := next.item; item < len(record.events); item++ {
+			made := &record.events[item]
+			if _, copied := i.known[made.ID]; copied {
 				i.meters.duplicates.Inc()
 				copies[record.Source]++
 				continue
 			}
 			events = append(events, eventlog.Record{
-				ID: made[item].ID, Source: record.Source, Type: made[item].Type, OrderingKey: made[item].OrderingKey, Time: record.ReceivedAt,
-				Origin: eventlog.Origin{Journal: i.journal.ID(), Record: record.Index, Item: item}, Data: made[item].Data,
+				ID: made.ID, Source: record.Source, Type: made.Type, OrderingKey: made.OrderingKey, Time: record.ReceivedAt,
+				Origin: eventlog.Origin{Journal: i.journal.ID(), Record: record.Index, Item: item}, Data: made.Data,
 			})
-			bytes += len(made[item].Data)
 		}
 		next = place{record: record.Index + 1}
-		if len(events) >= maxStepEvents || bytes >= maxStepBytes {
-			break
-		}
 	}
 	var appended eventlog.Appended
 	if len(events) > 0 {
@@ -256,7 +295,7 @@ func (i *Ingest) step(ctx context.Context) error {
 	}
 	i.tell(events, appended.Copies, copies)
 	i.next = next
-	i.done.Store(next.record - 1)
+	i.finish(next.record - 1)
 	if i.knownThrough < next.record {
 		i.known = nil
 	}

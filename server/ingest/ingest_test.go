@@ -49,6 +49,10 @@ type rig struct {
 	from Journal
 	// count, if set, is told what each step did.
 	count func(source string, events, duplicates int)
+	// translate is words unless a test says otherwise.
+	translate func(translate.Notification) []translate.Event
+	// eager has no rest between steps, for tests with a short window of the log.
+	eager bool
 
 	ingest *Ingest
 	stop   func()
@@ -77,6 +81,12 @@ func newRig(t *testing.T, options eventlog.Options) *rig {
 func (r *rig) start() {
 	r.ingest = New(r.from, r.to, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
 	r.ingest.translate = words
+	if r.eager {
+		r.ingest.Eager()
+	}
+	if r.translate != nil {
+		r.ingest.translate = r.translate
+	}
 	if r.count != nil {
 		r.ingest.Count(r.count)
 	}
@@ -252,7 +262,7 @@ func (untrimmed) Trim(uint64) error { return nil }
 
 func TestCopiesAreToldAfterAStopLongerThanTheLogsWindow(t *testing.T) {
 	r := newRig(t, eventlog.Options{DuplicateWindow: 100 * time.Millisecond})
-	r.from = untrimmed{r.journal}
+	r.from, r.eager = untrimmed{r.journal}, true
 	r.start()
 	r.receive("a b", "c", "b a", "a") // the last two leave nothing in the log that a position could be read from
 	if got := r.drained(); !slices.Equal(got, []string{"a", "b", "c"}) {

@@ -1,0 +1,148 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"eventrelay/server/journal"
+	"eventrelay/server/translate"
+)
+
+// maxAheadBytes bounds what is translated and not in the log yet, the step under way included: the next step is ready when that one is durable. A single record may exceed it.
+const maxAheadBytes = 2 * maxStepBytes
+
+// recordOverhead is what a record takes beside the events, in bytes, so that those without any are bounded as well.
+const recordOverhead = 512
+
+// translated is a record of the journal and what was made of it.
+type translated struct {
+	journal.Record                   // without its body, which the events hold as far as it is needed
+	events         []translate.Event // none if the record is damaged
+	damage         error
+	bytes          int
+}
+
+// ahead is what one goroutine has translated in front of the steps, in the order of the journal. It is dropped with the first failure, and what was in it is read again.
+type ahead struct {
+	mu    sync.Mutex // guards what follows
+	ready []translated
+	held  int   // bytes of ready, and of what was taken and not released
+	err   error // why nothing follows what is ready
+
+	filled chan struct{} // has a token when something was added
+	freed  chan struct{} // has a token when something was released
+}
+
+func newAhead() *ahead {
+	return &ahead{filled: make(chan struct{}, 1), freed: make(chan struct{}, 1)}
+}
+
+func token(bell chan struct{}) {
+	select {
+	case bell <- struct{}{}:
+	default: // there is one already
+	}
+}
+
+// translateAhead follows the journal from a record on, until ctx ends or the journal cannot be read.
+func (i *Ingest) translateAhead(ctx context.Context, a *ahead, from uint64) {
+	err := i.follow(ctx, from, func(t translated) error { return a.put(ctx, t) })
+	a.mu.Lock()
+	a.err = err
+	a.mu.Unlock()
+	token(a.filled)
+}
+
+// follow calls do with each record of the journal, from one on, without a gap. It returns an error only.
+func (i *Ingest) follow(ctx context.Context, next uint64, do func(translated) error) error {
+	for {
+		if err := i.journal.Wait(ctx, next-1); err != nil {
+			return err
+		}
+		for record, err := range i.journal.Read(ctx, next) {
+			t := translated{Record: record}
+			switch {
+			case errors.Is(err, journal.ErrDamaged):
+				t.damage = err
+			case err != nil:
+				return fmt.Errorf("read the journal from record %d: %w", next, err)
+			case record.Index != next:
+				return fmt.Errorf("read the journal: record %d follows, want %d", record.Index, next)
+			default:
+				t.events = i.events(record)
+			}
+			t.bytes = recordOverhead
+			for n := range t.events {
+				t.bytes += len(t.events[n].Data)
+			}
+			t.Body = nil
+			if err := do(t); err != nil {
+				return err
+			}
+			next = record.Index + 1
+		}
+	}
+}
+
+// put adds a record once there is room for it.
+func (a *ahead) put(ctx context.Context, t translated) error {
+	for {
+		a.mu.Lock()
+		fits := a.held == 0 || a.held+t.bytes <= maxAheadBytes
+		if fits {
+			a.ready = append(a.ready, t)
+			a.held += t.bytes
+		}
+		a.mu.Unlock()
+		if fits {
+			token(a.filled)
+			return nil
+		}
+		select {
+		case <-a.freed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// take waits for a record and returns those that are ready, in order, up to the bounds of a step. Their bytes are held until they are released.
+func (a *ahead) take(ctx context.Context) ([]translated, error) {
+	for {
+		a.mu.Lock()
+		events, bytes, n := 0, 0, 0
+		for n < len(a.ready) && (n == 0 || events < maxStepEvents && bytes < maxStepBytes) {
+			events += len(a.ready[n].events)
+			bytes += a.ready[n].bytes
+			n++
+		}
+		taken, err := slices.Clone(a.ready[:n]), a.err
+		clear(a.ready[:n]) // what is under it stays for a while
+		a.ready = a.ready[n:]
+		a.mu.Unlock()
+		if n > 0 {
+			return taken, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		select {
+		case <-a.filled:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// release makes room of what was taken.
+func (a *ahead) release(taken []translated) {
+	a.mu.Lock()
+	for n := range taken {
+		a.held -= taken[n].bytes
+	}
+	a.mu.Unlock()
+	token(a.freed)
+}

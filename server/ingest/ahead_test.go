@@ -1,0 +1,195 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"eventrelay/server/eventlog"
+	"eventrelay/server/journal"
+	"eventrelay/server/translate"
+)
+
+// stalledLog takes steps in, and finishes none until it goes on.
+type stalledLog struct {
+	*eventlog.Log
+	begun  chan struct{} // closed when the first step begins
+	goesOn chan struct{}
+	once   sync.Once
+	steps  atomic.Int64
+}
+
+func newStalledLog(l *eventlog.Log) *stalledLog {
+	return &stalledLog{Log: l, begun: make(chan struct{}), goesOn: make(chan struct{})}
+}
+
+func (l *stalledLog) Append(ctx context.Context, records []eventlog.Record) (eventlog.Appended, error) {
+	l.steps.Add(1)
+	l.once.Do(func() { close(l.begun) })
+	select {
+	case <-l.goesOn:
+	case <-ctx.Done():
+		return eventlog.Appended{}, ctx.Err()
+	}
+	return l.Log.Append(ctx, records)
+}
+
+func TestTheNextStepIsTranslatedWhileTheLastIsBeingMadeDurable(t *testing.T) {
+	r := newRig(t, eventlog.Options{})
+	stalled := newStalledLog(r.log)
+	r.to = stalled
+	var translated atomic.Int64
+	r.translate = func(n translate.Notification) []translate.Event { translated.Add(1); return words(n) }
+	r.start()
+	r.receive("first")
+	<-stalled.begun
+	want := []string{"first"}
+	for n := range 50 {
+		r.receive(fmt.Sprintf("w%d", n))
+		want = append(want, fmt.Sprintf("w%d", n))
+	}
+	eventually(t, "all 50 are translated", func() bool { return translated.Load() == 51 })
+	if n := stalled.steps.Load(); n != 1 {
+		t.Errorf("%d steps are in flight, want one", n)
+	}
+	close(stalled.goesOn)
+	if got := r.drained(); !slices.Equal(got, want) {
+		t.Errorf("stored %v, want %v", got, want)
+	}
+	if n := stalled.steps.Load(); n != 2 {
+		t.Errorf("%d steps, want one for the first and one for all that waited", n)
+	}
+}
+
+func TestWhatIsTranslatedAheadOfAStalledLogIsBounded(t *testing.T) {
+	r := newRig(t, eventlog.Options{})
+	stalled := newStalledLog(r.log)
+	r.to = stalled
+	const body = 3 << 20
+	var translated atomic.Int64
+	reached := make(chan struct{}, 100)
+	r.translate = func(n translate.Notification) []translate.Event {
+		translated.Add(1)
+		reached <- struct{}{}
+		return []translate.Event{{ID: fmt.Sprintf("%.4s", n.Body), Type: "t", Data: n.Body}}
+	}
+	for n := range 12 {
+		r.receive(fmt.Sprintf("%04d", n) + strings.Repeat("x", body))
+	}
+	r.start()
+	<-stalled.begun
+	const bound = maxAheadBytes/body + 1 // the last one waits for room
+	for range bound {
+		<-reached
+	}
+	select {
+	case <-reached:
+		t.Errorf("%d bodies of 3 MB are translated, at most %d may be", translated.Load(), bound)
+	case <-time.After(100 * time.Millisecond): // nothing comes: that it never will cannot be waited for
+	}
+	close(stalled.goesOn)
+	if got := r.drained(); len(got) != 12 {
+		t.Errorf("%d stored, want 12", len(got))
+	}
+}
+
+func TestWhatWasTranslatedAheadIsReadAgainAfterAFailure(t *testing.T) {
+	r := newRig(t, eventlog.Options{DuplicateWindow: 100 * time.Millisecond})
+	failing := &failingLog{Log: r.log, begun: make(chan struct{}), fails: make(chan struct{})}
+	r.to = failing
+	var translated atomic.Int64
+	r.translate = func(n translate.Notification) []translate.Event { translated.Add(1); return words(n) }
+	r.start()
+	r.receive("a")
+	<-failing.begun
+	r.receive("b", "c")
+	eventually(t, "all are translated", func() bool { return translated.Load() == 3 })
+	close(failing.fails)
+	if got := r.drained(); !slices.Equal(got, []string{"a", "b", "c"}) {
+		t.Errorf("stored %v", got)
+	}
+	if n := translated.Load(); n != 6 {
+		t.Errorf("translated %d times, want 6: after the failure all three again, for the position alone does not say that the first has no more items", n)
+	}
+}
+
+// failingLog stores its first step and says that it failed.
+type failingLog struct {
+	*eventlog.Log
+	begun, fails chan struct{}
+	once         sync.Once
+}
+
+func (l *failingLog) Append(ctx context.Context, records []eventlog.Record) (eventlog.Appended, error) {
+	var err error
+	l.once.Do(func() {
+		close(l.begun)
+		<-l.fails
+		if _, err = l.Log.Append(ctx, records); err == nil {
+			err = errors.New("broken on purpose")
+		}
+	})
+	if err != nil {
+		return eventlog.Appended{}, err
+	}
+	return l.Log.Append(ctx, records)
+}
+
+func TestWhoWaitsForARecordIsWokenWhenTheLogHasIt(t *testing.T) {
+	r := newRig(t, eventlog.Options{})
+	stalled := newStalledLog(r.log)
+	r.to = stalled
+	r.start()
+	index, err := r.journal.Append(t.Context(), journal.Record{Source: "shop", ReceivedAt: time.Now(), Body: []byte("a b")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-stalled.begun
+	canceled, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := r.ingest.Await(canceled, index); !errors.Is(err, context.Canceled) {
+		t.Errorf("while the log is stalled Await gave %v", err)
+	}
+	woken := make(chan error)
+	for range 10 {
+		go func() { woken <- r.ingest.Await(t.Context(), index) }()
+	}
+	close(stalled.goesOn)
+	for range 10 {
+		if err := <-woken; err != nil {
+			t.Error(err)
+		}
+	}
+	if state, err := r.log.State(t.Context()); err != nil || state.Events != 2 {
+		t.Errorf("the log holds %+v, %v", state, err)
+	}
+}
+
+func TestTheLoopRestsOnlyWhileMoreComesThanItTakesInAndNotForLong(t *testing.T) {
+	const ms = time.Millisecond
+	for _, c := range []struct {
+		what    string
+		step    time.Duration
+		waiting int
+		oldest  time.Duration
+		want    time.Duration
+	}{
+		{"nothing came during the step", ms, 0, 0, 0},
+		{"one came, as it does now and then", ms, 1, 0, 0},
+		{"more comes than a step takes in", ms, 2, 0, 4 * ms},
+		{"a long step", 300 * ms, 1000, 0, maxRest},
+		{"notifications are getting old", 20 * ms, 1000, maxHeld - ms, ms},
+		{"notifications are old", 20 * ms, 1000, 2 * maxHeld, 0},
+		{"the clock was set back", 300 * ms, 1000, -time.Hour, maxRest},
+	} {
+		if got := rest(c.step, c.waiting, c.oldest); got != c.want {
+			t.Errorf("%s: rests %v, want %v", c.what, got, c.want)
+		}
+	}
+}

@@ -1,0 +1,38 @@
+package ingest
+
+import (
+	"context"
+	"time"
+)
+
+const (
+	// restFactor is how many times as long as a step took the loop rests after it, while more comes than it takes in: the log then has a fifth of the disk and of the
+	// processors, and answers to providers the rest. What comes in the meantime shares the next step, which costs less for each.
+	restFactor = 4
+	// maxRest bounds one rest, and maxHeld how old the oldest waiting notification may become by rests. From then on, step follows step: nothing is put off for good.
+	maxRest = 100 * time.Millisecond
+	maxHeld = 500 * time.Millisecond
+	// busyFrom is how many notifications must have come during a step to make it a busy time. With fewer, the next step begins at once.
+	busyFrom = 2
+)
+
+// rest returns how long to wait before the next step: not at all, unless notifications come faster than the log takes them.
+func rest(step time.Duration, waiting int, oldest time.Duration) time.Duration {
+	if waiting < busyFrom {
+		return 0
+	}
+	return max(0, min(restFactor*step, maxRest, maxHeld-oldest))
+}
+
+// sleep waits, or until ctx ends.
+func sleep(ctx context.Context, d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
