@@ -392,7 +392,7 @@ func TestReadinessSaysWhyWebhooksAreRefused(t *testing.T) {
 	if err := s.ready(); err == nil || !strings.Contains(err.Error(), "going down") {
 		t.Errorf("ready = %v", err)
 	}
-	handler := operations(http.NotFoundHandler(), auth.NewGuard(nil, nil, slog.New(slog.DiscardHandler)), prometheus.NewRegistry(), func() error { return errors.New("the journal is full") })
+	handler := operations(http.NotFoundHandler(), auth.NewGuard(nil, nil, slog.New(slog.DiscardHandler)), prometheus.NewRegistry(), func() error { return errors.New("the journal is full") }, func() uint64 { return 3 })
 	w := httptest.NewRecorder()
 	handler.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/readyz", nil))
 	if w.Code != http.StatusServiceUnavailable || !strings.Contains(w.Body.String(), "the journal is full") {

@@ -16,7 +16,7 @@ import (
 
 // operations is the management port: health, readiness and metrics beside the REST API. Health and readiness are open, for probes have no tokens; the RPCs behind REST
 // decide for themselves; everything else is for those who may read.
-func operations(rest http.Handler, guard *auth.Guard, metrics *prometheus.Registry, ready func() error) http.Handler {
+func operations(rest http.Handler, guard *auth.Guard, metrics *prometheus.Registry, ready func() error, lag func() uint64) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/v1/", rest)
 	mux.Handle("/", rpc.Guarded(guard, auth.Reader, rest))
@@ -25,6 +25,11 @@ func operations(rest http.Handler, guard *auth.Guard, metrics *prometheus.Regist
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if err := ready(); err != nil {
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		// Webhooks are accepted however far the log is behind, until the journal is full.
+		if behind := lag(); behind > 0 {
+			fmt.Fprintf(w, "ok, %d notifications behind\n", behind)
 			return
 		}
 		fmt.Fprintln(w, "ok")

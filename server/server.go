@@ -150,7 +150,7 @@ func (s *server) openManagement(ctx context.Context) error {
 		return err
 	}
 	s.management = &http.Server{
-		Handler:           guardLocal(s.config, operations(rest, s.callers.guard, s.metrics, s.ready)),
+		Handler:           guardLocal(s.config, operations(rest, s.callers.guard, s.metrics, s.ready, s.ingest.Lag)),
 		ReadHeaderTimeout: readHeaderTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
 		ErrorLog: slog.NewLogLogger(s.logger.With("room", "gateway").Handler(), slog.LevelDebug),
 	}

@@ -1,0 +1,265 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// runAsBare makes the test binary be the least that a receiver can do, for benchmarks to be measured against: net/http that checks the HMAC of a body and answers 200.
+// Its value is a folder, in which each body is written and synced before the answer, or "memory", for none of that.
+const runAsBare = "EVENTRELAY_TEST_RUN_AS_BARE"
+
+// bareMemory is the value of runAsBare for a receiver that keeps nothing.
+const bareMemory = "memory"
+
+// serveBare is the bare receiver. It says where it listens, and serves until it is killed.
+func serveBare(dir string) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(listener.Addr())
+	keep := func([]byte) error { return nil }
+	if dir != bareMemory {
+		file, err := preallocated(dir)
+		if err != nil {
+			panic(err)
+		}
+		keep = file.append
+	}
+	panic(http.Serve(listener, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body := make([]byte, r.ContentLength)
+		if _, err := io.ReadFull(r.Body, body); err != nil {
+			w.WriteHeader(http.StatusBadRequest)
+			return
+		}
+		mac := hmac.New(sha256.New, []byte(devSecret))
+		mac.Write(body)
+		if !hmac.Equal([]byte(r.Header.Get("X-Hub-Signature-256")), []byte("sha256="+hex.EncodeToString(mac.Sum(nil)))) {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		if err := keep(body); err != nil {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		w.WriteHeader(http.StatusOK)
+	})))
+}
+
+// synced is a file of a fixed size that is written from the front to the end and over again, each write synced.
+type synced struct {
+	file *os.File
+	at   atomic.Int64
+}
+
+const syncedSize = 64 << 20
+
+// preallocated returns a file of a segment's size, filled, so that a sync has only the bytes to write.
+func preallocated(dir string) (*synced, error) {
+	file, err := os.Create(filepath.Join(dir, "synced"))
+	if err != nil {
+		return nil, err
+	}
+	if _, err := file.Write(make([]byte, syncedSize)); err != nil {
+		return nil, err
+	}
+	return &synced{file: file}, file.Sync()
+}
+
+func (s *synced) append(body []byte) error {
+	at := s.at.Add(int64(len(body))) % (syncedSize - 8<<20)
+	if _, err := s.file.WriteAt(body, at); err != nil {
+		return err
+	}
+	return s.file.Sync()
+}
+
+// spawnBare starts the bare receiver in another process and returns its address.
+func spawnBare(tb testing.TB, dir string) string {
+	tb.Helper()
+	command := exec.Command(os.Args[0])
+	command.Env = append(os.Environ(), runAsBare+"="+dir)
+	stdout, err := command.StdoutPipe()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if err := command.Start(); err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		command.Process.Signal(syscall.SIGKILL)
+		command.Wait()
+	})
+	address, err := bufio.NewReader(stdout).ReadString('\n')
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return strings.TrimSpace(address)
+}
+
+// A load is a number of kept connections to a server. Each posts one request after the other and waits for its 200. It speaks HTTP by hand, for a client would cost more
+// than what is measured.
+type load struct {
+	tb    testing.TB
+	conns []net.Conn
+}
+
+func newLoad(tb testing.TB, address string, writers int) *load {
+	tb.Helper()
+	l := &load{tb: tb}
+	for range writers {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(address, "http://"))
+		if err != nil {
+			tb.Fatal(err)
+		}
+		tb.Cleanup(func() { conn.Close() })
+		l.conns = append(l.conns, conn)
+	}
+	return l
+}
+
+// post posts each of the requests once, and returns how long all took, and each. The order is that of the answers.
+func (l *load) post(requests [][]byte) (whole time.Duration, each []time.Duration) {
+	took := make([][]time.Duration, len(l.conns))
+	var next atomic.Int64
+	var posting sync.WaitGroup
+	begun := time.Now()
+	for c, conn := range l.conns {
+		posting.Go(func() {
+			took[c] = make([]time.Duration, 0, 2*len(requests)/len(l.conns))
+			answer := make([]byte, 512)
+			for n := next.Add(1); n <= int64(len(requests)); n = next.Add(1) {
+				at := time.Now()
+				if err := ask(conn, requests[n-1], answer); err != nil {
+					l.tb.Error(err)
+					return
+				}
+				took[c] = append(took[c], time.Since(at))
+			}
+		})
+	}
+	posting.Wait()
+	return time.Since(begun), slices.Concat(took...)
+}
+
+// ask sends a request and waits for a 200 with an empty body.
+func ask(conn net.Conn, request, answer []byte) error {
+	if _, err := conn.Write(request); err != nil {
+		return err
+	}
+	n := 0
+	for !bytes.HasSuffix(answer[:n], []byte("\r\n\r\n")) {
+		m, err := conn.Read(answer[n:])
+		if err != nil {
+			return err
+		}
+		n += m
+	}
+	if !bytes.HasPrefix(answer, []byte("HTTP/1.1 200 ")) {
+		return fmt.Errorf("answered %s", answer[:n])
+	}
+	return nil
+}
+
+// request is a signed post of a body to the source dev.
+func request(body []byte) []byte {
+	return fmt.Appendf(nil, "POST /webhooks/dev HTTP/1.1\r\nHost: relay\r\nUser-Agent: facebookexternalua\r\nContent-Type: application/json\r\nX-Hub-Signature-256: sha256=%s\r\nContent-Length: %d\r\n\r\n%s",
+		sign(devSecret, body), len(body), body)
+}
+
+// messages are n requests of one message of 1 KB each, none of which was there before.
+func messages(round, n int) [][]byte {
+	const size = 1 << 10
+	padding := strings.Repeat("x", size)
+	requests := make([][]byte, n)
+	for i := range requests {
+		id := fmt.Sprintf("wamid.%d.%d", round, i)
+		requests[i] = request(text(id, padding[:size-len(text(id, ""))]))
+	}
+	return requests
+}
+
+// percentile is the value below which so much of each lies.
+func percentile(each []time.Duration, p float64) time.Duration {
+	slices.Sort(each)
+	return each[min(int(p*float64(len(each))), len(each)-1)]
+}
+
+func median(values []float64) float64 {
+	slices.Sort(values)
+	return values[len(values)/2]
+}
+
+// BenchmarkIngest is a signed POST to its 200 and on into the log: the time ends when the log has all events. of-limit is the share of the speed at which net/http answers
+// the same requests after the HMAC alone, asked in turn with it; for one writer, of the speed of one such answer and one sync, one after the other.
+func BenchmarkIngest(b *testing.B) { benchmarkPosts(b, true) }
+
+// BenchmarkAck is BenchmarkIngest to the last 200, while the log follows as it can.
+func BenchmarkAck(b *testing.B) { benchmarkPosts(b, false) }
+
+func benchmarkPosts(b *testing.B, toTheLog bool) {
+	for _, writers := range []int{1, 32, 256} {
+		b.Run(fmt.Sprintf("writers=%d", writers), func(b *testing.B) {
+			r := spawn(b, b.TempDir())
+			ours, bare := newLoad(b, r.webhooks, writers), newLoad(b, spawnBare(b, bareMemory), writers)
+			disk, err := preallocated(b.TempDir())
+			if err != nil {
+				b.Fatal(err)
+			}
+			posts := min(16_000, 1000*writers)
+			var each []time.Duration
+			var ratios, rates, limits []float64
+			for round := 0; b.Loop(); round++ {
+				requests := messages(round, posts)
+				limit, _ := bare.post(requests)
+				if writers == 1 {
+					limit += disk.sync(b, requests)
+				}
+				begun := time.Now()
+				took, latencies := ours.post(requests)
+				r.drained()
+				if toTheLog {
+					took = time.Since(begun)
+				}
+				each = append(each, latencies...)
+				ratios = append(ratios, float64(limit)/float64(took))
+				rates = append(rates, float64(posts)/took.Seconds())
+				limits = append(limits, float64(posts)/limit.Seconds())
+			}
+			b.ReportMetric(0, "ns/op") // of a round, which says nothing
+			b.ReportMetric(median(rates), "req/s")
+			b.ReportMetric(median(limits), "limit-req/s")
+			b.ReportMetric(percentile(each, .99).Seconds()*1e3, "p99-ms")
+			b.ReportMetric(median(ratios), "of-limit")
+		})
+	}
+}
+
+// sync writes and syncs what the requests would have stored, one after the other.
+func (s *synced) sync(tb testing.TB, requests [][]byte) time.Duration {
+	begun := time.Now()
+	for _, r := range requests {
+		if err := s.append(r); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	return time.Since(begun)
+}
