@@ -34,6 +34,7 @@ type config struct {
 
 	DataDir         string        `type:"path" default:"./data" group:"Storage" help:"Where the journal, the embedded log and an encrypted copy of the sources live."`
 	SecretsKeyFile  string        `type:"path" placeholder:"FILE" group:"Storage" help:"The keys under which stored secrets are encrypted, a line each, the first for what is new; made with one key if missing. Outside --data-dir; default eventrelay/secrets.keys in the user's configuration folder. Required with --nats-url."`
+	AckAfter        string        `default:"journal" enum:"journal,log" group:"Storage" help:"When a webhook is answered 200: 'journal', once it is synced to this disk, whatever the log does; 'log', once the log has acknowledged its events as well, for a cluster where durable means a quorum. With 'log' it is answered 503 when the log takes longer than 4s."`
 	JournalMaxBytes size          `default:"4GiB" group:"Storage" help:"How much may wait in the journal before webhooks are answered 503."`
 	MinFreeBytes    size          `default:"256MiB" group:"Storage" help:"Free disk below which webhooks are answered 503."`
 	NATSURL         string        `name:"nats-url" placeholder:"URL" group:"Storage" help:"Use the JetStream of this NATS server (2.12 or newer, max_payload at least 16MB) instead of the embedded one; of a cluster name every server, separated by commas. While it is away webhooks are accepted and wait in the journal."`

@@ -64,6 +64,7 @@ func TestWhatCannotWorkIsRefusedNamingTheFlag(t *testing.T) {
 		{[]string{"--max-body", "large"}, "--max-body"},
 		{[]string{"--retention-age", "-1s"}, "--retention-age"},
 		{[]string{"--nats-replicas", "0"}, "--nats-replicas"},
+		{[]string{"--ack-after", "never"}, "--ack-after"},
 		{[]string{"--duplicate-window", "1ms"}, "--duplicate-window"},
 		{[]string{"--nats-url", "nats://127.0.0.1:4222"}, "--secrets-key-file: it is required with --nats-url"},
 		{[]string{"--data-dir", "d", "--secrets-key-file", "d/keys"}, "--secrets-key-file"},

@@ -123,11 +123,16 @@ func open(ctx context.Context, c config, logger *slog.Logger) (_ *server, err er
 	if err := s.openManagement(ctx); err != nil {
 		return nil, err
 	}
+	receiving := webhook.Options{
+		Sources: s.sources, Inbox: s.journal, MaxBody: int64(c.MaxBody), Metrics: s.metrics, Logger: logger.With("room", "webhook"),
+		ClientCertificate: s.callers.client,
+	}
+	if c.AckAfter == "log" {
+		receiving.Log = s.ingest
+		s.ingest.Eager()
+	}
 	s.webhook = &http.Server{
-		Handler: webhook.New(webhook.Options{
-			Sources: s.sources, Inbox: s.journal, MaxBody: int64(c.MaxBody), Metrics: s.metrics, Logger: logger.With("room", "webhook"),
-			ClientCertificate: s.callers.client,
-		}),
+		Handler:           webhook.New(receiving),
 		ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: bodyTimeout, WriteTimeout: answerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
 		ErrorLog: slog.NewLogLogger(logger.With("room", "webhook").Handler(), slog.LevelDebug),
 	}

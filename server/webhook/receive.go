@@ -5,7 +5,6 @@ import (
 	"errors"
 	"mime"
 	"net/http"
-	"slices"
 	"strings"
 
 	"eventrelay/server/journal"
@@ -54,7 +53,7 @@ func (h *handler) receive(w http.ResponseWriter, r *http.Request, e source.Endpo
 
 	// The sender may hang up while the inbox syncs. The notification is whole and it is the provider's, so it is kept: if
 	// the answer is lost the provider sends it again, and a copy is recognised.
-	_, err = h.inbox.Append(context.WithoutCancel(r.Context()), journal.Record{
+	index, err := h.inbox.Append(context.WithoutCancel(r.Context()), journal.Record{
 		Source:     e.ID,
 		Provider:   int32(e.Provider),
 		ReceivedAt: h.now().UTC(),
@@ -64,9 +63,22 @@ func (h *handler) receive(w http.ResponseWriter, r *http.Request, e source.Endpo
 	if err != nil {
 		return refuseAppend(err)
 	}
+	if err := h.awaitLog(r.Context(), index); err != nil {
+		return refuseLog(err)
+	}
 	e.Accepted(h.now())
 	w.WriteHeader(http.StatusOK)
 	return nil
+}
+
+// awaitLog returns nil once the log has the notification, if that is what the answer means.
+func (h *handler) awaitLog(ctx context.Context, index uint64) error {
+	if h.logged == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, h.patience)
+	defer cancel()
+	return h.logged.Await(ctx, index)
 }
 
 // refuseUnread refuses what can be known to be in vain before any of the body has come.
@@ -132,7 +144,7 @@ func keptHeaders(from http.Header) http.Header {
 	to := make(http.Header, len(kept))
 	for _, name := range kept {
 		if values := from[name]; len(values) > 0 {
-			to[name] = slices.Clone(values)
+			to[name] = values // which the inbox does not keep
 		}
 	}
 	return to

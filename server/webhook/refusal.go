@@ -103,6 +103,11 @@ func refuseAppend(err error) *refusal {
 	return &no
 }
 
+// refuseLog answers for a log that did not take in time what the inbox has. It will, and the copy that the provider sends then is recognised.
+func refuseLog(err error) *refusal {
+	return &refusal{status: http.StatusServiceUnavailable, reason: "log_timeout", text: "the log did not acknowledge the notification in time: try again later", err: err}
+}
+
 // unread returns the refusal for a request whose body may not have been read to its end: the server would take in up to 256 KiB
 // of it before it sends the answer, to save the connection, and so let a slow sender hold it.
 func (no *refusal) unread(r *http.Request) *refusal {

@@ -22,6 +22,7 @@
 //	401  the signature is not of this body under a secret of this source
 //	400  the body is empty or not JSON
 //	503  the inbox did not take it; 413, it can never take so much
+//	503  the inbox took it, but the log did not in time, where the answer waits for the log
 //
 // A refusal has one line of text that says what is wrong and what to do. It never repeats anything of the request, and it is the same
 // for a signature that is missing, malformed or wrong.
@@ -50,6 +51,8 @@ const (
 	// What bodies of more than trustedSize may hold together. Anybody can claim a signature and send a large body slowly, so
 	// without a bound as many such senders as there are connections would take the process down with them.
 	defaultMaxBuffered = 256 << 20
+
+	defaultLogTimeout = 4 * time.Second
 )
 
 // Sources is where the endpoints are looked up. Both methods must be safe for concurrent use and fast.
@@ -66,6 +69,12 @@ type Inbox interface {
 	Append(ctx context.Context, r journal.Record) (index uint64, err error)
 }
 
+// Log is where notifications go from the inbox. Await must be safe for concurrent use.
+type Log interface {
+	// Await returns nil once the log has everything of the record with that index, else the context's error.
+	Await(ctx context.Context, index uint64) error
+}
+
 // ClientCertificate tells whether a request comes with the provider's client certificate. Check must be safe for concurrent use.
 type ClientCertificate interface {
 	// Check returns nil if it does, else why not, for the log.
@@ -78,6 +87,10 @@ type Options struct {
 	Inbox   Inbox
 	// ClientCertificate checks the senders of sources that require a client certificate. If nil, their notifications are refused.
 	ClientCertificate ClientCertificate
+	// Log, if not nil, is waited for before a notification is answered, LogTimeout at most.
+	Log Log
+	// LogTimeout is how long an answer waits for the log. If 0, 4 s: providers give up after five.
+	LogTimeout time.Duration
 	// MaxBody is the size of the largest body that is accepted, in bytes. If 0, 4 MiB.
 	MaxBody int64
 	// MaxBuffered bounds the memory of all bodies over 64 KiB that are in hand at one time, in bytes; beyond it large bodies
@@ -98,15 +111,20 @@ type Options struct {
 // metrics, so two handlers need two registries.
 func New(o Options) http.Handler {
 	h := &handler{
-		sources: o.Sources,
-		inbox:   o.Inbox,
-		client:  o.ClientCertificate,
-		maxBody: o.MaxBody,
-		now:     o.Now,
-		metrics: newMetrics(o.Metrics),
+		sources:  o.Sources,
+		inbox:    o.Inbox,
+		client:   o.ClientCertificate,
+		logged:   o.Log,
+		patience: o.LogTimeout,
+		maxBody:  o.MaxBody,
+		now:      o.Now,
+		metrics:  newMetrics(o.Metrics),
 	}
 	if h.maxBody <= 0 {
 		h.maxBody = defaultMaxBody
+	}
+	if h.patience <= 0 {
+		h.patience = defaultLogTimeout
 	}
 	buffered := o.MaxBuffered
 	if buffered <= 0 {
@@ -125,14 +143,16 @@ func New(o Options) http.Handler {
 }
 
 type handler struct {
-	sources Sources
-	inbox   Inbox
-	client  ClientCertificate
-	maxBody int64
-	large   *semaphore.Weighted // bytes of bodies over trustedSize
-	now     func() time.Time
-	metrics *metrics
-	log     *refusalLog
+	sources  Sources
+	inbox    Inbox
+	client   ClientCertificate
+	logged   Log           // nil if the answer depends on the inbox alone
+	patience time.Duration // with the log
+	maxBody  int64
+	large    *semaphore.Weighted // bytes of bodies over trustedSize
+	now      func() time.Time
+	metrics  *metrics
+	log      *refusalLog
 }
 
 // ServeHTTP answers one request, counts it, and logs it if it is refused.
