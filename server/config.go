@@ -32,14 +32,15 @@ type config struct {
 	Dialog360WABAURL string `name:"dialog360-waba-url" default:"https://waba-v2.360dialog.io" group:"Providers" help:"360dialog's API of numbers and WABAs."`
 	MaxBody          size   `default:"4MiB" group:"Sources" help:"The largest body that is accepted, at most 8MiB; Meta sends up to 3 MB."`
 
-	DataDir         string        `type:"path" default:"./data" group:"Storage" help:"Where the journal, the embedded log and an encrypted copy of the sources live."`
-	SecretsKeyFile  string        `type:"path" placeholder:"FILE" group:"Storage" help:"The keys under which stored secrets are encrypted, a line each, the first for what is new; made with one key if missing. Outside --data-dir; default eventrelay/secrets.keys in the user's configuration folder. Required with --nats-url."`
-	AckAfter        string        `default:"journal" enum:"journal,log" group:"Storage" help:"When a webhook is answered 200: 'journal', once it is synced to this disk, whatever the log does; 'log', once the log has acknowledged its events as well, for a cluster where durable means a quorum. With 'log' it is answered 503 when the log takes longer than 4s."`
-	JournalMaxBytes size          `default:"4GiB" group:"Storage" help:"How much may wait in the journal before webhooks are answered 503."`
-	MinFreeBytes    size          `default:"256MiB" group:"Storage" help:"Free disk below which webhooks are answered 503."`
-	NATSURL         string        `name:"nats-url" placeholder:"URL" group:"Storage" help:"Use the JetStream of this NATS server (2.12 or newer, max_payload at least 16MB) instead of the embedded one; of a cluster name every server, separated by commas. While it is away webhooks are accepted and wait in the journal."`
-	NATSReplicas    int           `name:"nats-replicas" default:"1" group:"Storage" help:"With --nats-url: on how many servers the log is kept."`
-	DuplicateWindow time.Duration `default:"2m" group:"Storage" help:"How far back the log tells a copy of an event from a new one."`
+	DataDir          string        `type:"path" default:"./data" group:"Storage" help:"Where the journal, the embedded log and an encrypted copy of the sources live."`
+	SecretsKeyFile   string        `type:"path" placeholder:"FILE" group:"Storage" help:"The keys under which stored secrets are encrypted, a line each, the first for what is new; made with one key if missing. Outside --data-dir; default eventrelay/secrets.keys in the user's configuration folder. Required with --nats-url."`
+	AckAfter         string        `default:"journal" enum:"journal,log" group:"Storage" help:"When a webhook is answered 200: 'journal', once it is synced to this disk, whatever the log does; 'log', once the log has acknowledged its events as well, for a cluster where durable means a quorum. With 'log' it is answered 503 when the log takes longer than 4s."`
+	JournalMaxBytes  size          `default:"4GiB" group:"Storage" help:"How much may wait in the journal before webhooks are answered 503."`
+	MinFreeBytes     size          `default:"256MiB" group:"Storage" help:"Free disk below which webhooks are answered 503."`
+	NATSURL          string        `name:"nats-url" placeholder:"URL" group:"Storage" help:"Use the JetStream of this NATS server (2.12 or newer, max_payload at least 16MB) instead of the embedded one; of a cluster name every server, separated by commas. While it is away webhooks are accepted and wait in the journal."`
+	NATSReplicas     int           `name:"nats-replicas" default:"1" group:"Storage" help:"With --nats-url: on how many servers the log is kept."`
+	DuplicateWindow  time.Duration `default:"2m" group:"Storage" help:"How far back the log itself refuses a copy of an event: one that reaches two relays at once."`
+	DuplicateHorizon time.Duration `default:"168h" group:"Storage" help:"How long after its receipt a copy of an event is told from a new one, and an event is found by its id. Providers deliver again for up to seven days. An event takes 13 bytes of memory."`
 
 	MaxStreamAge        time.Duration `default:"1h" group:"Streams" help:"How long a stream of events lives, give or take a tenth, before it is ended with its cursor and the client comes back: so streams spread over servers again. 0 is for ever."`
 	MaxStreamsPerCaller int           `default:"10000" group:"Streams" help:"How many streams of events one caller may have open at once; callers are told apart by their tokens, without tokens by their addresses. 0 is any number."`
@@ -72,6 +73,9 @@ func (c *config) Validate() error {
 	}
 	if c.DuplicateWindow < 100*time.Millisecond {
 		return fmt.Errorf("--duplicate-window: %s is shorter than 100ms, the least that the log can do", c.DuplicateWindow)
+	}
+	if c.DuplicateHorizon < max(time.Minute, c.DuplicateWindow) {
+		return fmt.Errorf("--duplicate-horizon: %s is shorter than a minute or than --duplicate-window, %s; providers deliver again for up to seven days (168h)", c.DuplicateHorizon, c.DuplicateWindow)
 	}
 	if c.NATSReplicas < 1 || c.NATSReplicas > 5 {
 		return fmt.Errorf("--nats-replicas: %d is not between 1 and 5", c.NATSReplicas)

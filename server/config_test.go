@@ -66,6 +66,8 @@ func TestWhatCannotWorkIsRefusedNamingTheFlag(t *testing.T) {
 		{[]string{"--nats-replicas", "0"}, "--nats-replicas"},
 		{[]string{"--ack-after", "never"}, "--ack-after"},
 		{[]string{"--duplicate-window", "1ms"}, "--duplicate-window"},
+		{[]string{"--duplicate-horizon", "59s", "--duplicate-window", "1s"}, "--duplicate-horizon"},
+		{[]string{"--duplicate-horizon", "1h", "--duplicate-window", "2h"}, "--duplicate-horizon"},
 		{[]string{"--nats-url", "nats://127.0.0.1:4222"}, "--secrets-key-file: it is required with --nats-url"},
 		{[]string{"--data-dir", "d", "--secrets-key-file", "d/keys"}, "--secrets-key-file"},
 		{[]string{"--data-dir", "d/data", "--secrets-key-file", "d/other/../data/log/keys"}, "lies in --data-dir"},

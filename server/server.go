@@ -25,6 +25,7 @@ import (
 	"eventrelay/server/eventlog"
 	"eventrelay/server/gateway"
 	"eventrelay/server/hub"
+	"eventrelay/server/index"
 	"eventrelay/server/ingest"
 	"eventrelay/server/journal"
 	"eventrelay/server/rpc"
@@ -55,8 +56,9 @@ type server struct {
 	sources *source.Store
 	journal *journal.Journal
 	log     *eventlog.Log
-	ingest  *ingest.Ingest
 	hub     *hub.Hub
+	index   *index.Index
+	ingest  *ingest.Ingest
 	drift   *drift.Drift
 	// providers are the APIs of those who post.
 	providers connection.Providers
@@ -101,14 +103,19 @@ func open(ctx context.Context, c config, logger *slog.Logger) (_ *server, err er
 	}
 	watchJournal(s.metrics, s.journal)
 	watchLog(s.metrics, s.log)
-	s.ingest = ingest.New(s.journal, s.log, s.metrics, logger.With("room", "ingest"))
-	s.ingest.Count(s.sources.Count)
 	s.hub = hub.New(rpc.HubLog(s.log), logger.With("room", "hub"))
+	if s.index, err = index.Open(s.log, s.hub, index.Options{
+		Dir: filepath.Join(c.DataDir, "index"), Horizon: c.DuplicateHorizon, Metrics: s.metrics, Logger: logger.With("room", "index"),
+	}); err != nil {
+		return nil, err
+	}
+	s.ingest = ingest.New(s.journal, s.log, s.index, s.metrics, logger.With("room", "ingest"))
+	s.ingest.Count(s.sources.Count)
 	s.drift = drift.New(s.hub, s.log.ID, filepath.Join(c.DataDir, "drift.json"), s.metrics, logger.With("room", "drift"))
 	if s.providers, err = openProviders(c, logger); err != nil {
 		return nil, err
 	}
-	events := rpc.NewEventService(s.log, s.hub, s.metrics, logger.With("room", "rpc"))
+	events := rpc.NewEventService(s.log, s.index, s.hub, s.metrics, logger.With("room", "rpc"))
 	events.Limit(rpc.Limits{MaxAge: c.MaxStreamAge, MaxPerCaller: c.MaxStreamsPerCaller})
 	if s.grpc, err = rpc.NewServer(rpc.Services{
 		Events:    events,
@@ -205,6 +212,7 @@ func (s *server) serve(ctx context.Context) error {
 		}
 	})
 	loops.Go(func() { s.hub.Run(following) })
+	loops.Go(func() { s.index.Run(following) })
 	loops.Go(func() { s.drift.Run(following) })
 	loops.Go(func() { s.callers.files.Run(following) })
 	loops.Go(func() {
@@ -303,6 +311,11 @@ func (s *server) close() {
 	if s.journal != nil {
 		if err := s.journal.Close(); err != nil {
 			s.logger.Error("close the journal", "error", err)
+		}
+	}
+	if s.index != nil {
+		if err := s.index.Close(); err != nil {
+			s.logger.Error("close the index", "error", err)
 		}
 	}
 	if s.log != nil {

@@ -51,9 +51,7 @@ func wantAway(t *testing.T, l *Log) {
 		"append":      func() error { _, err := l.Append(t.Context(), records(1, 1)); return err },
 		"state":       func() error { _, err := l.State(t.Context()); return err },
 		"get":         func() error { _, err := l.Get(t.Context(), 1); return err },
-		"find":        func() error { _, _, err := l.Find(t.Context(), "journal-1"); return err },
 		"position":    func() error { _, _, err := l.Position(t.Context(), "journal"); return err },
-		"recent ids":  func() error { _, err := l.RecentIDs(t.Context(), "journal"); return err },
 		"sequence at": func() error { _, err := l.SequenceAt(t.Context(), time.Unix(0, 0)); return err },
 		"read": func() error {
 			for _, err := range l.Read(t.Context(), 1) {

@@ -86,64 +86,6 @@ func (l *Log) Position(ctx context.Context, journalID string) (Origin, bool, err
 	return e.Origin, ok, nil
 }
 
-// Find returns the entry with that event id, and false if the log has none. It reads headers from the end of the log backwards, so it costs the more the older the
-// event is, and all of them for an id that the log does not have.
-func (l *Log) Find(ctx context.Context, id string) (Entry, bool, error) {
-	ctx, stop := l.scope(ctx)
-	defer stop()
-	header, ok, err := l.newest(ctx, func(e Entry) bool { return e.ID == id })
-	if err != nil {
-		return Entry{}, false, fmt.Errorf("find event %s: %w", id, l.wrap(ctx, err))
-	}
-	if !ok {
-		return Entry{}, false, nil
-	}
-	e, err := l.Get(ctx, header.Sequence)
-	if errors.Is(err, ErrNotFound) { // retention was faster
-		return Entry{}, false, nil
-	}
-	return e, err == nil, err
-}
-
-// RecentIDs returns the ids of the events that were stored from one duplicate window before the newest event of the journal on: those that the log itself could tell
-// from new ones when that journal's relay was last at work, and may have forgotten since.
-func (l *Log) RecentIDs(ctx context.Context, journalID string) (map[string]struct{}, error) {
-	ctx, stop := l.scope(ctx)
-	defer stop()
-	ids, err := l.recentIDs(ctx, journalID)
-	if err != nil {
-		return nil, fmt.Errorf("read recent ids: %w", l.wrap(ctx, err))
-	}
-	return ids, nil
-}
-
-func (l *Log) recentIDs(ctx context.Context, journalID string) (map[string]struct{}, error) {
-	ids := map[string]struct{}{}
-	newest, ok, err := l.newest(ctx, func(e Entry) bool { return e.Origin.Journal == journalID })
-	if err != nil || !ok {
-		return ids, err
-	}
-	k, err := l.link(ctx)
-	if err != nil {
-		return nil, err
-	}
-	e, err := l.lookup(ctx, k, `{"seq":`+strconv.FormatUint(newest.Sequence, 10)+`}`)
-	if errors.Is(err, ErrNotFound) { // retention was faster, and older ones are gone as well
-		return ids, nil
-	} else if err != nil {
-		return nil, err
-	}
-	st, err := l.state(ctx, k)
-	if err != nil || st.Events == 0 {
-		return ids, err
-	}
-	err = l.readUntil(ctx, start{stored: e.stored.Add(-l.opts.DuplicateWindow)}, st.Last, true, func(e Entry, _ error) bool {
-		ids[e.ID] = struct{}{}
-		return true
-	})
-	return ids, err
-}
-
 // newest finds the newest entry that matches; its Data may be missing. It looks at the last entry first, and then at headers, in growing windows from the end.
 func (l *Log) newest(ctx context.Context, match func(Entry) bool) (found Entry, ok bool, err error) {
 	k, err := l.link(ctx)
@@ -226,9 +168,6 @@ func directAnswer(m *nats.Msg) (Entry, error) {
 		return Entry{}, fmt.Errorf("look up message: %w", err)
 	}
 	e := Entry{Sequence: n, Data: m.Data}
-	if e.stored, err = time.Parse(time.RFC3339Nano, m.Header.Get("Nats-Time-Stamp")); err != nil {
-		return Entry{}, fmt.Errorf("look up message %d: %w", n, err)
-	}
 	e.header(m.Header)
 	return e, nil
 }
@@ -249,7 +188,7 @@ func leaderAnswer(m *nats.Msg) (Entry, error) {
 	case answer.Message == nil:
 		return Entry{}, errors.New("look up message: empty answer")
 	}
-	e := Entry{Sequence: answer.Message.Sequence, Data: answer.Message.Data, stored: answer.Message.Time}
+	e := Entry{Sequence: answer.Message.Sequence, Data: answer.Message.Data}
 	if len(answer.Message.Header) > 0 {
 		h, err := nats.DecodeHeadersMsg(answer.Message.Header)
 		if err != nil {

@@ -18,8 +18,6 @@ type Entry struct {
 	Time     time.Time // when the event was received, as Record.Time
 	Origin   Origin
 	Data     []byte // the caller's to keep; nil from ReadHeaders
-
-	stored time.Time // by the store's own clock; of lookups only
 }
 
 const (

@@ -55,13 +55,23 @@ type Log interface {
 	Ready(ctx context.Context) error
 	Append(ctx context.Context, records []eventlog.Record) (eventlog.Appended, error)
 	Position(ctx context.Context, journalID string) (eventlog.Origin, bool, error)
-	RecentIDs(ctx context.Context, journalID string) (map[string]struct{}, error)
+}
+
+// Index knows the ids of events.
+type Index interface {
+	// Settle returns when the index knows what the log holds, and takes back what was claimed and not stored.
+	Settle(ctx context.Context) error
+	// Claim divides the records of a step into those that are new and those that are copies; what the log has from their own place in the journal is neither.
+	Claim(ctx context.Context, records []eventlog.Record) (fresh, copies []eventlog.Record, err error)
+	// Stored says that records which were claimed are in the log.
+	Stored(records []eventlog.Record, done eventlog.Appended)
 }
 
 // Ingest is the loop. Run may be called once.
 type Ingest struct {
 	journal   Journal
 	log       Log
+	index     Index
 	logger    *slog.Logger
 	translate func(translate.Notification) []translate.Event
 	meters    *meters
@@ -77,10 +87,6 @@ type Ingest struct {
 
 	// next is the place to go on from: the first item of the first record that is not done. Used by the loop only.
 	next place
-	// known holds the ids that were in the log shortly before the loop stopped; it tells the copies among the records that are read again, up to knownThrough.
-	// The log's own window counts back from now and may have forgotten them. Used by the loop only.
-	known        map[string]struct{}
-	knownThrough uint64
 }
 
 // place is an item of a record.
@@ -89,9 +95,9 @@ type place struct {
 	item   int
 }
 
-// New returns an ingest from the journal to the log. Metrics go to the registerer.
-func New(from Journal, to Log, registerer prometheus.Registerer, logger *slog.Logger) *Ingest {
-	i := &Ingest{journal: from, log: to, logger: logger, translate: translate.Translate, count: func(string, int, int) {}, bell: make(chan struct{})}
+// New returns an ingest from the journal to the log, of what the index does not know. Metrics go to the registerer.
+func New(from Journal, to Log, known Index, registerer prometheus.Registerer, logger *slog.Logger) *Ingest {
+	i := &Ingest{journal: from, log: to, index: known, logger: logger, translate: translate.Translate, count: func(string, int, int) {}, bell: make(chan struct{})}
 	// What was trimmed is in the log. Where the log stands beyond that is known when it has been asked.
 	i.done.Store(from.First() - 1)
 	i.meters = newMeters(registerer, i.Lag)
@@ -225,8 +231,11 @@ func (t *trouble) over(logger *slog.Logger) {
 	}
 }
 
-// recover reads from the log where to go on.
+// recover reads from the log where to go on, and has the index know what is in front of that.
 func (i *Ingest) recover(ctx context.Context) error {
+	if err := i.index.Settle(ctx); err != nil {
+		return fmt.Errorf("read the known ids: %w", err)
+	}
 	id := i.journal.ID()
 	origin, found, err := i.log.Position(ctx, id)
 	if err != nil {
@@ -247,12 +256,6 @@ func (i *Ingest) recover(ctx context.Context) error {
 		i.next = place{record: first}
 		i.finish(first - 1)
 	}
-	i.known, i.knownThrough = nil, i.journal.Last()
-	if i.knownThrough >= i.next.record {
-		if i.known, err = i.log.RecentIDs(ctx, id); err != nil {
-			return fmt.Errorf("read recent ids from the log: %w", err)
-		}
-	}
 	return nil
 }
 
@@ -261,7 +264,6 @@ func (i *Ingest) step(ctx context.Context, records []translated) error {
 	var (
 		events []eventlog.Record
 		next   = i.next
-		copies = map[string]int{} // by source
 	)
 	for n := range records {
 		record := &records[n]
@@ -272,11 +274,6 @@ func (i *Ingest) step(ctx context.Context, records []translated) error {
 		}
 		for item := next.item; item < len(record.events); item++ {
 			made := &record.events[item]
-			if _, copied := i.known[made.ID]; copied {
-				i.meters.duplicates.Inc()
-				copies[record.Source]++
-				continue
-			}
 			events = append(events, eventlog.Record{
 				ID: made.ID, Source: record.Source, Type: made.Type, OrderingKey: made.OrderingKey, Time: record.ReceivedAt,
 				Origin: eventlog.Origin{Journal: i.journal.ID(), Record: record.Index, Item: item}, Data: made.Data,
@@ -284,21 +281,22 @@ func (i *Ingest) step(ctx context.Context, records []translated) error {
 		}
 		next = place{record: record.Index + 1}
 	}
+	events, known, err := i.index.Claim(ctx, events)
+	if err != nil {
+		return fmt.Errorf("look up the events of records %d to %d: %w", i.next.record, next.record-1, err)
+	}
 	var appended eventlog.Appended
 	if len(events) > 0 {
-		var err error
 		if appended, err = i.log.Append(ctx, events); err != nil {
 			return fmt.Errorf("append the events of records %d to %d: %w", i.next.record, next.record-1, err)
 		}
-		i.meters.appended.Add(float64(appended.Stored))
-		i.meters.duplicates.Add(float64(appended.Duplicates))
+		i.index.Stored(events, appended)
 	}
-	i.tell(events, appended.Copies, copies)
+	i.meters.appended.Add(float64(appended.Stored))
+	i.meters.duplicates.Add(float64(len(known) + appended.Duplicates))
+	i.tell(events, appended.Copies, known)
 	i.next = next
 	i.finish(next.record - 1)
-	if i.knownThrough < next.record {
-		i.known = nil
-	}
 	if err := i.journal.Trim(next.record - 1); err != nil {
 		// The log has the events; records that stay cost room only, and the next trim takes them along.
 		i.meters.failures.Inc()
@@ -307,9 +305,12 @@ func (i *Ingest) step(ctx context.Context, records []translated) error {
 	return nil
 }
 
-// tell counts what a step did, by source. copied are the ids of those events that the log had; copies are those that were not even sent to it.
-func (i *Ingest) tell(events []eventlog.Record, copied []string, copies map[string]int) {
-	sources, stored := make(map[string]string, len(copied)), map[string]int{}
+// tell counts what a step did, by source. copied are the ids of those events that the log had; known are those that were not even sent to it.
+func (i *Ingest) tell(events []eventlog.Record, copied []string, known []eventlog.Record) {
+	sources, stored, copies := make(map[string]string, len(copied)), map[string]int{}, map[string]int{}
+	for n := range known {
+		copies[known[n].Source]++
+	}
 	for _, id := range copied {
 		sources[id] = ""
 	}

@@ -21,6 +21,7 @@ import (
 	"go.uber.org/goleak"
 
 	"eventrelay/server/eventlog"
+	"eventrelay/server/index"
 	"eventrelay/server/journal"
 	"eventrelay/server/translate"
 )
@@ -47,6 +48,8 @@ type rig struct {
 	// to and from are what the ingest sees of the two, for tests that want faults in between.
 	to   Log
 	from Journal
+	// bell tells the index when others append, if set.
+	bell index.Bell
 	// count, if set, is told what each step did.
 	count func(source string, events, duplicates int)
 	// translate is words unless a test says otherwise.
@@ -79,7 +82,11 @@ func newRig(t *testing.T, options eventlog.Options) *rig {
 
 // start starts an ingest that knows nothing of the one before.
 func (r *rig) start() {
-	r.ingest = New(r.from, r.to, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+	ids, err := index.Open(r.log, r.bell, index.Options{Dir: filepath.Join(r.dir, "index")})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.ingest = New(r.from, r.to, ids, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
 	r.ingest.translate = words
 	if r.eager {
 		r.ingest.Eager()
@@ -97,7 +104,14 @@ func (r *rig) start() {
 			r.t.Error(err)
 		}
 	})
-	r.stop = func() { cancel(); running.Wait() }
+	running.Go(func() { ids.Run(ctx) })
+	r.stop = func() {
+		cancel()
+		running.Wait()
+		if err := ids.Close(); err != nil {
+			r.t.Error(err)
+		}
+	}
 }
 
 func (r *rig) halt() {

@@ -37,6 +37,7 @@ const (
 type EventService struct {
 	eventrelayv1.UnimplementedEventServiceServer
 	log    *eventlog.Log
+	index  Index
 	hub    *hub.Hub
 	logger *slog.Logger
 	meters *meters
@@ -48,9 +49,15 @@ type EventService struct {
 	open    admission
 }
 
-// NewEventService returns the service over the log and the hub that follows it.
-func NewEventService(log *eventlog.Log, bell *hub.Hub, metrics Registerer, logger *slog.Logger) *EventService {
-	return &EventService{log: log, hub: bell, logger: logger, meters: newMeters(metrics), framer: framer{&cursors{logID: log.ID}}}
+// Index finds events by their ids.
+type Index interface {
+	// Find returns the entry with that id, and false if there is none as far back as the index goes.
+	Find(ctx context.Context, id string) (eventlog.Entry, bool, error)
+}
+
+// NewEventService returns the service over the log, the index of its events and the hub that follows it.
+func NewEventService(log *eventlog.Log, ids Index, bell *hub.Hub, metrics Registerer, logger *slog.Logger) *EventService {
+	return &EventService{log: log, index: ids, hub: bell, logger: logger, meters: newMeters(metrics), framer: framer{&cursors{logID: log.ID}}}
 }
 
 // Limit sets the limits of streams. It must be called before the first one.
@@ -117,12 +124,12 @@ func (s *EventService) GetEventRaw(req *eventrelayv1.GetEventRawRequest, stream 
 
 // find returns the entry of an event id.
 func (s *EventService) find(ctx context.Context, id string) (eventlog.Entry, error) {
-	entry, ok, err := s.log.Find(ctx, id)
+	entry, ok, err := s.index.Find(ctx, id)
 	if err != nil {
 		return eventlog.Entry{}, fmt.Errorf("find event %s: %w", id, err)
 	}
 	if !ok {
-		return eventlog.Entry{}, &notFoundError{reason: eventrelayv1.ErrorReason_ERROR_REASON_EVENT_NOT_INDEXED, key: "id", name: id, hint: ": it never was, or it is no longer kept"}
+		return eventlog.Entry{}, &notFoundError{reason: eventrelayv1.ErrorReason_ERROR_REASON_EVENT_NOT_INDEXED, key: "id", name: id, hint: ": it never was, or it is older than the index reaches, or no longer kept"}
 	}
 	return entry, nil
 }

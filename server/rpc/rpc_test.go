@@ -34,6 +34,7 @@ import (
 	"eventrelay/server/drift"
 	"eventrelay/server/eventlog"
 	"eventrelay/server/hub"
+	"eventrelay/server/index"
 	"eventrelay/server/source"
 )
 
@@ -78,9 +79,16 @@ func newSilentRelay(t *testing.T, options eventlog.Options) *relay {
 	}
 	quiet := slog.New(slog.DiscardHandler)
 	bell := hub.New(HubLog(log), quiet)
+	ids, err := index.Open(log, bell, index.Options{Dir: filepath.Join(options.Dir, "index")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := ids.Settle(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	counted := drift.New(bell, log.ID, filepath.Join(options.Dir, "drift.json"), prometheus.NewRegistry(), quiet)
 	server, err := NewServer(Services{
-		Events:  NewEventService(log, bell, prometheus.NewRegistry(), quiet),
+		Events:  NewEventService(log, ids, bell, prometheus.NewRegistry(), quiet),
 		Sources: NewSourceService(fakeSources{}, connection.Providers{}),
 		Schema:  NewSchemaService(counted, log),
 		Health:  health.NewServer(),
@@ -102,7 +110,7 @@ func newSilentRelay(t *testing.T, options eventlog.Options) *relay {
 		bell.Close()
 		server.Stop()
 		running.Wait()
-		if err := log.Close(); err != nil {
+		if err := errors.Join(ids.Close(), log.Close()); err != nil {
 			t.Error(err)
 		}
 	})
