@@ -208,9 +208,18 @@ func (x *Index) suspects(records []eventlog.Record, prints []uint64) (suspects [
 		return nil, errNotReady
 	}
 	x.age(records[0].Time)
-	for n, p := range prints {
-		if found := x.find(p); len(found) > 0 {
-			suspects = append(suspects, suspect{n, found})
+	// Run by run, so that the look-ups of a step, each of which waits for memory, wait together.
+	found := make([][]uint64, len(prints))
+	for _, g := range x.generations {
+		for _, r := range g.runs {
+			for n, p := range prints {
+				found[n] = r.find(p, found[n])
+			}
+		}
+	}
+	for n := range found {
+		if len(found[n]) > 0 {
+			suspects = append(suspects, suspect{n, newestFirst(found[n])})
 		}
 	}
 	return suspects, nil
@@ -221,16 +230,18 @@ var errNotReady = fmt.Errorf("%w: the ids of its events are still being read", e
 
 // find returns where a fingerprint lies, the newest first; mu is held.
 func (x *Index) find(p uint64) (found []uint64) {
-	for _, g := range slices.Backward(x.generations) {
-		for _, r := range slices.Backward(g.runs) {
+	for _, g := range x.generations {
+		for _, r := range g.runs {
 			found = r.find(p, found)
 		}
 	}
-	if len(found) > 1 {
-		slices.Sort(found)
-		slices.Reverse(found)
-	}
-	return found
+	return newestFirst(found)
+}
+
+func newestFirst(sequences []uint64) []uint64 {
+	slices.Sort(sequences)
+	slices.Reverse(sequences)
+	return sequences
 }
 
 // Stored says that the records of a step, which were claimed, are in the log.

@@ -220,7 +220,7 @@ func TestIDsAreKnownAcrossRestartsCrashesAndForAnIndexThatIsNew(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			r := newRig(t, eventlog.Options{})
-			first, second := numbered("a", 1500), numbered("b", 7)
+			first, second := numbered("a", 300), numbered("b", 7)
 			r.receive(first...)
 			stop(r)
 			r.receive(second...)

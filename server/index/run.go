@@ -68,10 +68,10 @@ func (r *run) fortify() {
 	}
 }
 
-// find appends the sequences of a fingerprint, the newest first.
+// find appends the sequences of a fingerprint.
 func (r *run) find(p uint64, found []uint64) []uint64 {
 	part := p >> r.shift // all of it, where the run is so small that it has one part
-	for i := int(r.fence[part+1]) - 1; i >= int(r.fence[part]) && r.prints[i] >= p; i-- {
+	for i, end := r.fence[part], r.fence[part+1]; i < end && r.prints[i] <= p; i++ {
 		if r.prints[i] == p {
 			found = append(found, r.base+uint64(r.deltas[i]))
 		}
@@ -114,24 +114,27 @@ type stack []*run
 // push adds a run, and merges what has become too many.
 func (s stack) push(r *run) stack {
 	s = append(s, r)
-	for n := len(s); n > 1 && len(s[n-2].prints) < 2*len(s[n-1].prints); n = len(s) {
-		m := merge(s[n-2], s[n-1])
-		if m == nil {
-			break
-		}
-		s = append(s[:n-2], m)
+	for n := len(s); n > 1 && len(s[n-2].prints) < 2*len(s[n-1].prints) && s.mergeLast(); n = len(s) {
+		s = s[:n-1]
 	}
 	return s
 }
 
 // squeeze merges all it can.
 func (s stack) squeeze() stack {
-	for n := len(s); n > 1; n = len(s) {
-		m := merge(s[n-2], s[n-1])
-		if m == nil {
-			break
-		}
-		s = append(s[:n-2], m)
+	for len(s) > 1 && s.mergeLast() {
+		s = s[:len(s)-1]
 	}
-	return slices.Clip(s)
+	return s
+}
+
+// mergeLast makes one of the last two, and leaves nothing behind it.
+func (s stack) mergeLast() bool {
+	n := len(s)
+	m := merge(s[n-2], s[n-1])
+	if m == nil {
+		return false
+	}
+	s[n-2], s[n-1] = m, nil
+	return true
 }
