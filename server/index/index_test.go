@@ -476,3 +476,27 @@ func TestFilesThatCannotBeWrittenCostNoEventAndNoCopy(t *testing.T) {
 	r.restart() // the file has the last one only
 	r.wantKnown("a", "b", "c", "d")
 }
+
+func TestAFileThatTakesNothingMoreIsLeftAsItIs(t *testing.T) {
+	r := newRig(t, eventlog.Options{})
+	r.receive("a")
+	r.index.saveOrWarn()
+	r.receive("b")
+	g := r.index.generations[0]
+	g.f.Close()
+	var err error
+	if g.f, err = os.Open(g.path); err != nil { // it cannot be written, nor cut off
+		t.Fatal(err)
+	}
+	if err := r.index.save(false); err == nil {
+		t.Error("a write that failed is not told")
+	}
+	r.receive("c")
+	if err := r.index.save(false); err != nil { // once told is enough
+		t.Error(err)
+	}
+	g.f.Close()
+	g.f = nil
+	r.openIndex()
+	r.wantKnown("a", "b", "c")
+}
