@@ -109,6 +109,14 @@ func TestEveryDamageOfTheFilesIsRepairedFromTheLog(t *testing.T) {
 		if err := r.index.Close(); err != nil {
 			t.Fatal(err)
 		}
+		for name, content := range r.files() {
+			if filepath.Ext(name) != extension {
+				continue
+			}
+			if _, err := readBlocks(bytes.NewReader(content), r.index.print(r.log.ID()), func(block, int64) bool { return true }); err != nil {
+				t.Errorf("%s: what was damaged is still in %s: %v", what, name, err)
+			}
+		}
 	})
 	r.openIndex()
 	r.wantKnown(ids...)

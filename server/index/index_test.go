@@ -500,3 +500,46 @@ func TestAFileThatTakesNothingMoreIsLeftAsItIs(t *testing.T) {
 	r.openIndex()
 	r.wantKnown("a", "b", "c")
 }
+
+// The index may have read the begin of a step back before its end was stored, and others may have appended in between.
+func TestAStepThatWasReadBackInPartLiesWhereItLies(t *testing.T) {
+	r := newRig(t, eventlog.Options{})
+	fresh, _, err := r.index.Claim(t.Context(), r.records("a", "b"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.log.Append(t.Context(), fresh[:1]); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.index.catchUp(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.others("o")
+	done, err := r.log.Append(t.Context(), fresh[1:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.index.Stored(fresh, eventlog.Appended{Stored: 2, Last: done.Last})
+	if err := r.index.catchUp(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for n, id := range []string{"a", "o", "b"} {
+		if got := r.index.find(r.index.print(id)); !slices.Equal(got, []uint64{uint64(n + 1)}) {
+			t.Errorf("%s lies at %v, want %d", id, got, n+1)
+		}
+	}
+}
+
+// While the log is read, a step may end and tell what is being read.
+func TestWhatAStepToldIsNotTakenFromTheLogOnceMore(t *testing.T) {
+	r := newRig(t, eventlog.Options{})
+	r.receive("a", "b")
+	entries := []entry{{r.index.print("a"), 1}, {r.index.print("b"), 2}, {r.index.print("c"), 3}}
+	r.index.advance(block{from: 1, through: 2, entries: slices.Clone(entries[:2])})
+	r.index.advance(block{from: 2, through: 3, entries: slices.Clone(entries[1:])})
+	for n, id := range []string{"a", "b", "c"} {
+		if got := r.index.find(r.index.print(id)); !slices.Equal(got, []uint64{uint64(n + 1)}) {
+			t.Errorf("%s lies at %v, want %d", id, got, n+1)
+		}
+	}
+}
