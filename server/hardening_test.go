@@ -46,7 +46,7 @@ func TestATokenIsNotSmuggledPastTheOneThatIsShown(t *testing.T) {
 		"by the gateway's own name":      {"Grpcgateway-Authorization", "Bearer " + readerToken},
 		"as a cookie":                    {"Cookie", "authorization=Bearer " + readerToken},
 	} {
-		for _, path := range []string{"/v1/events", "/metrics"} {
+		for _, path := range []string{"/v1/events", "/v1/events:subscribe", "/metrics"} {
 			if resp := g.attack(t, http.MethodGet, path, nil, headers...); resp.StatusCode != http.StatusUnauthorized {
 				t.Errorf("%s: %s answers %s", what, path, resp.Status)
 			}
@@ -62,7 +62,7 @@ func TestNoSpellingOfAPathGetsPastTheGuard(t *testing.T) {
 	g := serveGuarded(t)
 	for _, path := range []string{
 		"/metrics/", "//metrics", "/./metrics", "/healthz/../metrics", "/healthz/..%2fmetrics", "/%6detrics", "/metrics?x=/healthz", "/METRICS", "/openapi.json/", "//openapi.json",
-		"//v1/events", "/v1//events", "/v1/./events", "/healthz/../v1/events", "/v1/events/", "/v1/%65vents", "/v1/sources/dev%2f..",
+		"//v1/events", "/v1//events", "/v1/./events", "/healthz/../v1/events", "/v1/events/", "/v1/%65vents", "/v1/events%3asubscribe", "/v1/events:subscribe/", "/v1/sources/dev%2f..",
 	} {
 		for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodOptions, "PROPFIND"} {
 			resp := g.attack(t, method, path, nil, "X-Http-Method-Override", "GET")

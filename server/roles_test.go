@@ -173,6 +173,7 @@ func TestEveryRouteIsForTheRoleThatItsMethodStatesAndNoOther(t *testing.T) {
 		{http.MethodGet, "/metrics", auth.Reader},
 		{http.MethodGet, "/openapi.json", auth.Reader},
 		{http.MethodGet, "/nowhere", auth.Reader},
+		{http.MethodGet, "/v1/events:subscribe?cursor=none", auth.Reader}, // which those who may are told is none
 	}
 	beside := len(routes)
 	for _, d := range g.methods(t) {

@@ -42,6 +42,8 @@ const (
 	answerTimeout  = time.Minute
 	idleTimeout    = 2 * time.Minute
 	maxHeaderBytes = 16 << 10
+	// innerWindow is how much of a stream is on its way to the gateway while that cannot pass it on.
+	innerWindow = 256 << 10
 )
 
 // server is everything that runs, in the order of the walk.
@@ -154,6 +156,8 @@ func (s *server) openManagement(ctx context.Context) error {
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return s.inner.DialContext(ctx) }),
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(16<<20)),
+		// Fixed, for windows that grow would let each client of the management port that does not read hold megabytes.
+		grpc.WithStaticStreamWindowSize(innerWindow), grpc.WithStaticConnWindowSize(4*innerWindow),
 	); err != nil {
 		return fmt.Errorf("connect the gateway: %w", err)
 	}

@@ -1,4 +1,4 @@
-// Package gateway serves the management RPCs as REST, with their OpenAPI description, over a gRPC connection: requests pass the same interceptors as any other caller's.
+// Package gateway serves the RPCs as REST, the stream of events as server-sent events, and their OpenAPI description, over a gRPC connection: requests pass the same interceptors as any other caller's.
 package gateway
 
 import (
@@ -40,7 +40,12 @@ func New(ctx context.Context, conn *grpc.ClientConn) (http.Handler, error) {
 			return nil, fmt.Errorf("register REST handlers: %w", err)
 		}
 	}
+	stream, err := newEventStream(eventrelayv1.NewEventServiceClient(conn), mux)
+	if err != nil {
+		return nil, err
+	}
 	top := http.NewServeMux()
+	top.Handle("GET /v1/events:subscribe", challenged(stream))
 	top.Handle("/v1/", challenged(http.MaxBytesHandler(mux, maxRequestBytes)))
 	top.Handle("GET /openapi.json", openAPI())
 	top.Handle("GET /docs/", v5emb.New("eventrelay", "/openapi.json", "/docs/")) // all of it embedded: nothing is loaded from elsewhere
