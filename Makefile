@@ -16,6 +16,8 @@ PROTOVALIDATE_MODULE := github.com/bufbuild/protovalidate@v1.2.2
 # What `make bench` and `make fuzz` take.
 BENCH ?= .
 FUZZTIME ?= 1m
+# For how long `make torture` kills the server.
+DURATION ?= 5m
 
 .PHONY: help
 help: ## Show this list
@@ -36,6 +38,10 @@ test: ## Run the whole suite with the race detector
 .PHONY: bench
 bench: ## Run the benchmarks (BENCH=regexp)
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -timeout 30m ./server/... ./client/...
+
+.PHONY: torture
+torture: ## Kill the server at random under load, then hold what writers were told against what readers saw (DURATION=5m)
+	EVENTRELAY_TORTURE=$(DURATION) $(GO) test -run '^TestTorture$$' -count 1 -v -timeout 0 ./server
 
 .PHONY: fuzz
 fuzz: ## Run every fuzz target for a while (FUZZTIME=1m)

@@ -142,8 +142,8 @@ func (b *blocks) response(response *eventrelayv1.SubscribeResponse) error {
 		if err != nil {
 			return status.Errorf(codes.Internal, "event %s cannot be told as JSON; gRPC has it", event.GetId())
 		}
-		at = event.GetCursor()
-		b.buffer = append(block, "\n\n"...)
+		b.buffer, at = block, event.GetCursor()
+		b.buffer = append(b.buffer, "\n\n"...)
 		if len(b.buffer) >= writeBytes {
 			if err := b.write(); err != nil {
 				return err

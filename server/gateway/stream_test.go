@@ -312,9 +312,9 @@ func TestAWrongParameterIsRefusedByItsName(t *testing.T) {
 			t.Fatal(err)
 		}
 		var told struct {
-			Code    int
-			Message string
-			Details []map[string]any
+			Code    int              `json:"code"`
+			Message string           `json:"message"`
+			Details []map[string]any `json:"details"`
 		}
 		if err := json.Unmarshal(body, &told); err != nil {
 			t.Fatalf("%s: %v: %s", query, err, body)
