@@ -29,6 +29,34 @@ type printer struct {
 	out   io.Writer
 	json  bool
 	width int // of the terminal; 0: none, and lines are never cut
+	color bool
+}
+
+// The colours of a line: what is the same in each is faint, and what went wrong is red.
+const (
+	faint   = "\x1b[2m"
+	red     = "\x1b[31m"
+	green   = "\x1b[32m"
+	yellow  = "\x1b[33m"
+	blue    = "\x1b[34m"
+	magenta = "\x1b[35m"
+	reset   = "\x1b[0m"
+)
+
+// colorOf gives the colour of an event type: by provider and object, but for errors.
+func colorOf(eventType string) string {
+	switch {
+	case strings.HasSuffix(eventType, ".error"), strings.HasSuffix(eventType, ".unknown"), eventType == "unknown":
+		return red
+	case strings.HasPrefix(eventType, "meta.whatsapp_business_account."):
+		return green
+	case strings.HasPrefix(eventType, "meta.instagram."):
+		return magenta
+	case strings.HasPrefix(eventType, "meta."):
+		return blue
+	default:
+		return yellow
+	}
 }
 
 // print writes the event's line.
@@ -56,14 +84,27 @@ func (p *printer) line(event *eventrelayv1.Event) string {
 		when = at.AsTime().UTC().Format("2006-01-02T15:04:05.000Z07:00")
 	}
 	conversation := cmp.Or(event.GetOrderingKey(), event.GetEntryId(), "-")
-	head := visible(strings.Join([]string{when, cmp.Or(event.GetType(), "-"), conversation, cmp.Or(event.GetId(), "-")}, "  ")) + "  "
-	line := head + visible(cmp.Or(summary(event), "-"))
-	if p.width == 0 {
-		return line
+	fields := []string{when, cmp.Or(event.GetType(), "-"), conversation, cmp.Or(event.GetId(), "-")}
+	for i, field := range fields {
+		fields[i] = visible(field)
 	}
-	// As many rows as leave the payload some room, and no more.
-	rows := (utf8.RuneCountInString(head) + payloadRoom + p.width - 1) / p.width
-	return cut(line, rows*p.width)
+	head := strings.Join(fields, "  ") + "  "
+	rest := visible(cmp.Or(summary(event), "-"))
+	if p.width > 0 {
+		// As many rows as leave the payload some room, and no more.
+		taken := utf8.RuneCountInString(head)
+		rows := (taken + payloadRoom + p.width - 1) / p.width
+		rest = cut(rest, rows*p.width-taken)
+	}
+	if p.color { // what is counted above has no width of its own
+		for i, color := range []string{faint, colorOf(fields[1]), "", faint} {
+			if color != "" {
+				fields[i] = color + fields[i] + reset
+			}
+		}
+		head = strings.Join(fields, "  ") + "  "
+	}
+	return head + rest
 }
 
 // summary gives an event's payload by its name, or its raw JSON where it comes without a payload.

@@ -21,6 +21,7 @@ const (
 type commands struct {
 	Tail    tail    `cmd:"" help:"Print events, past and coming."`
 	Trigger trigger `cmd:"" help:"Post a signed sample notification to a source, as its provider would."`
+	Forward forward `cmd:"" help:"Post the events again to an HTTP endpoint, in order, as their providers would."`
 	Tokens  tokens  `cmd:"" help:"Make the tokens that callers of a server show."`
 
 	Sources   sources           `cmd:"" help:"Create, connect, check and change the sources that notifications are accepted for."`

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -22,58 +23,97 @@ const givesUpAfter = 5
 type tail struct {
 	connection `embed:""`
 
-	Filter   string `placeholder:"CEL" help:"Only events for which this expression is true, such as 'event.type.startsWith(\"meta.page.\")' or 'has(event.message)'."`
-	From     start  `default:"latest" placeholder:"WHERE" help:"Where to start: latest, earliest, a time (RFC 3339), how long ago (10m), or the cursor of an event. Default: latest."`
-	View     string `enum:"full,typed,raw" default:"full" help:"Which parts of an event to ask for: full, typed (without the raw JSON) or raw (without the payload)."`
-	Count    uint64 `placeholder:"N" help:"End after so many events."`
-	NoFollow bool   `name:"no-follow" help:"End when everything up to now is printed, instead of waiting for more. Most useful with --from."`
-	JSON     bool   `name:"json" help:"Print each event as one JSON object with the fields of eventrelay.v1.Event."`
+	reading `embed:""`
+
+	View  string `enum:"full,typed,raw" default:"full" help:"Which parts of an event to ask for: full, typed (without the raw JSON) or raw (without the payload)."`
+	JSON  bool   `name:"json" help:"Print each event as one JSON object with the fields of eventrelay.v1.Event."`
+	Color string `enum:"auto,always,never" default:"auto" help:"Colour the lines: always, never, or auto, which is on a terminal and not where NO_COLOR is set."`
 }
 
-// Run prints events until as many as asked for are printed, all are (--no-follow), or ctx is done. Losing the server is told once and outlived.
+// reading is the flags of every command that follows events.
+type reading struct {
+	Filter string `placeholder:"CEL" help:"Only events for which this expression is true, such as 'event.type.startsWith(\"meta.page.\")' or 'has(event.message)'."`
+	From   start  `default:"latest" placeholder:"WHERE" help:"Where to start: latest, earliest, a time (RFC 3339), how long ago (10m), or the cursor of an event. Default: latest."`
+	Since  moment `placeholder:"TIME" help:"Start at the events received at this time (RFC 3339) or later, or in the last 10m, 24h, 7d: a --from that takes nothing else."`
+	Follow bool   `negatable:"" default:"true" help:"Wait for more, which is the default; with --no-follow end when everything up to now is done with. Most useful with --from."`
+	Count  uint64 `placeholder:"N" help:"End after so many events."`
+}
+
+// start gives where reading begins.
+func (r *reading) start() (start, error) {
+	if r.Since.at == nil {
+		return r.From, nil
+	}
+	if r.From.from != eventrelayv1.StartFrom_START_FROM_LATEST {
+		return start{}, usagef("--since and --from are both given: give one")
+	}
+	at := r.Since.at.AsTime()
+	return start{text: at.Format(time.RFC3339), at: at}, nil
+}
+
+// Run prints events.
 func (t *tail) Run(ctx context.Context, out *output) (err error) {
+	if t.From, err = t.start(); err != nil {
+		return err
+	}
 	c, err := t.dial()
 	if err != nil {
 		return err
 	}
 	defer func() { _ = c.Close() }()
-	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
 
 	// Flushed with each response: one write for what came together, and nothing is held back.
 	buffer := bufio.NewWriter(out.out)
 	defer func() { err = errors.Join(err, buffer.Flush()) }()
-	lines := printer{out: buffer, json: t.JSON, width: terminalWidth(out.out)}
+	lines := printer{out: buffer, json: t.JSON, width: terminalWidth(out.out), color: t.Color == "always" || t.Color == "auto" && colorful(out.out)}
 
-	reached := link{server: t.Server, from: t.From.text, out: out}
-	o := client.FollowOptions{
-		Filter: t.Filter,
-		View:   eventrelayv1.EventView(eventrelayv1.EventView_value["EVENT_VIEW_"+strings.ToUpper(t.View)]),
-		OnProgress: func(p client.Position) {
-			reached.up()
-			if err := buffer.Flush(); err != nil {
-				stop(fmt.Errorf("print events: %w", err))
-			}
-			if t.NoFollow && p.Backlog == 0 {
-				stop(nil)
-			}
-		},
-		OnBreak: func(err error) {
-			if reached.down(err); t.NoFollow && reached.attempts == givesUpAfter {
-				stop(fmt.Errorf("%s did not answer %d times: %s", t.Server, givesUpAfter, message(err)))
-			}
-		},
-	}
-	t.From.apply(&o)
-	var printed uint64
-	for event, err := range c.Follow(ctx, o) {
-		if err != nil {
-			return t.explain(err)
-		}
+	return t.follow(ctx, c, t.Server, out, client.FollowOptions{
+		View: eventrelayv1.EventView(eventrelayv1.EventView_value["EVENT_VIEW_"+strings.ToUpper(t.View)]),
+	}, func(event *eventrelayv1.Event) error {
 		if err := lines.print(event); err != nil {
 			return fmt.Errorf("print events: %w", err)
 		}
-		if printed++; printed == t.Count {
+		return nil
+	}, func(client.Position) error {
+		if err := buffer.Flush(); err != nil {
+			return fmt.Errorf("print events: %w", err)
+		}
+		return nil
+	})
+}
+
+// follow does something with each event, and with each position up to which that is done, until as many are done as asked for, all are (--no-follow), ctx is done, or
+// something cannot be done. Losing the server is told once and outlived.
+func (r *reading) follow(ctx context.Context, c *client.Client, server string, out *output, o client.FollowOptions,
+	each func(*eventrelayv1.Event) error, reached func(client.Position) error,
+) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	connection := link{server: server, from: r.From.text, out: out}
+	r.From.apply(&o)
+	o.Filter = r.Filter
+	o.OnProgress = func(p client.Position) {
+		connection.up()
+		if err := reached(p); err != nil {
+			stop(err)
+		} else if !r.Follow && p.Backlog == 0 {
+			stop(nil)
+		}
+	}
+	o.OnBreak = func(err error) {
+		if connection.down(err); !r.Follow && connection.attempts == givesUpAfter {
+			stop(fmt.Errorf("%s did not answer %d times: %s", server, givesUpAfter, message(err)))
+		}
+	}
+	var done uint64
+	for event, err := range c.Follow(ctx, o) {
+		if err != nil {
+			return followFault(err, server, r.From.text)
+		}
+		if err := each(event); err != nil {
+			return err
+		}
+		if done++; done == r.Count {
 			return nil
 		}
 	}
@@ -83,8 +123,8 @@ func (t *tail) Run(ctx context.Context, out *output) (err error) {
 	return nil
 }
 
-// explain says what to do about an error that ends a Follow.
-func (t *tail) explain(err error) error {
+// followFault says what to do about an error that ends a Follow.
+func followFault(err error, server, from string) error {
 	var expired *client.ExpiredError
 	switch {
 	case errors.As(err, &expired):
@@ -92,11 +132,11 @@ func (t *tail) explain(err error) error {
 	case client.Reason(err) == "FILTER_INVALID":
 		return filterFault(err)
 	case client.Reason(err) == "CURSOR_MALFORMED":
-		return usagef("--from %q is no cursor of %s: %s", t.From.text, t.Server, startForms)
+		return usagef("--from %q is no cursor of %s: %s", from, server, startForms)
 	case client.Reason(err) == "CURSOR_FOREIGN":
-		return fmt.Errorf("--from: the cursor is of another log than that of %s, or of one that was wiped; start with --from earliest or --from latest", t.Server)
+		return fmt.Errorf("--from: the cursor is of another log than that of %s, or of one that was wiped; start with --from earliest or --from latest", server)
 	case status.Code(err) == codes.Unauthenticated:
-		return fmt.Errorf("%s wants a valid token, in EVENTRELAY_TOKEN or --token: %s", t.Server, message(err))
+		return fmt.Errorf("%s wants a valid token, in EVENTRELAY_TOKEN or --token: %s", server, message(err))
 	default:
 		return err
 	}

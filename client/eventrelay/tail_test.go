@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -372,5 +373,32 @@ func TestTailSpeaksTLSToACertificateOfItsOwnAuthority(t *testing.T) {
 	}
 	if got := eventrelay(t, "tail", "--server", address, "--tls", "--no-follow"); got.code != exitFailure || !strings.Contains(got.err, x509.UnknownAuthorityError{}.Error()) {
 		t.Errorf("an unknown authority: exit %d: %s", got.code, got.err)
+	}
+}
+
+func TestTailColoursOnlyWhereAPersonWantsIt(t *testing.T) {
+	r := &relay{script: sends(events(t)...)}
+	address := r.serve(t)
+	always := eventrelay(t, "tail", "--server", address, "--count", "8", "--color", "always")
+	if !strings.Contains(always.out, "\x1b[32mmeta.whatsapp_business_account.messages.message\x1b[0m") || !strings.Contains(always.out, "\x1b[31mmeta.page.unknown\x1b[0m") {
+		t.Errorf("--color always prints %q", always.out)
+	}
+	// What is coloured is the same text.
+	golden(t, "tail.golden", regexp.MustCompile("\x1b\\[[0-9]*m").ReplaceAllString(always.out, ""))
+	for _, args := range [][]string{{}, {"--color", "never"}, {"--json", "--color", "always"}} {
+		if got := eventrelay(t, append([]string{"tail", "--server", address, "--count", "8"}, args...)...); got.code != exitDone || strings.Contains(got.out, "\x1b") {
+			t.Errorf("%v prints %q", args, got.out)
+		}
+	}
+}
+
+func TestSinceIsAPlaceToStart(t *testing.T) {
+	r := &relay{script: sends(events(t)...)}
+	got := eventrelay(t, "tail", "--server", r.serve(t), "--count", "1", "--since", "2026-11-21T09:00:00Z")
+	if got.code != exitDone || r.request(t).GetStartTime().AsTime() != time.Date(2026, 11, 21, 9, 0, 0, 0, time.UTC) {
+		t.Errorf("exit %d, asked for %v: %s", got.code, r.request(t), got.err)
+	}
+	if got := eventrelay(t, "tail", "--since", "5m", "--from", "earliest"); got.code != exitUsage || !strings.Contains(got.err, "--since and --from") {
+		t.Errorf("both: exit %d: %s", got.code, got.err)
 	}
 }

@@ -24,6 +24,12 @@ func terminalWidth(w io.Writer) int {
 	return 0 // a pipe or a file
 }
 
+// colorful reports whether w is a terminal that shows colours to a person who has nothing against them (https://no-color.org).
+func colorful(w io.Writer) bool {
+	_, shown := terminal(w)
+	return shown && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+}
+
 // terminal gives the descriptor of a terminal, and whether it is one.
 func terminal(stream any) (fd int, ok bool) {
 	file, ok := stream.(*os.File)

@@ -141,3 +141,21 @@ func TestRawJSONDoesNotSteerATerminal(t *testing.T) {
 		t.Errorf("shown: %q", shown.String())
 	}
 }
+
+func TestATerminalIsColouredUnlessTheEnvironmentSaysOtherwise(t *testing.T) {
+	_, screen := openTerminal(t)
+	t.Setenv("TERM", "xterm")
+	t.Setenv("NO_COLOR", "")
+	if !colorful(screen) {
+		t.Error("a terminal is not coloured")
+	}
+	t.Setenv("NO_COLOR", "1")
+	if colorful(screen) {
+		t.Error("NO_COLOR is not respected")
+	}
+	t.Setenv("NO_COLOR", "")
+	t.Setenv("TERM", "dumb")
+	if colorful(screen) {
+		t.Error("a dumb terminal is coloured")
+	}
+}
