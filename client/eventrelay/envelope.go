@@ -13,7 +13,8 @@ import (
 )
 
 // bodyOf gives a body as the provider would post it with this event alone: what the event was made from, byte for byte, with around it the envelope that its fields
-// tell. Posted to another relay it makes the same event, with the same id where the sources have the same name.
+// tell. Posted to another relay it makes the same event, with the same id where the sources have the same name. (The id is another where the original did not say its
+// object, which is said now, or wrote its time in a form that Meta does not use and that belongs to the id of an item without one of its own.)
 //
 // What the envelope of the original had besides (`uid`, keys that nobody reads) stands in the entry; the entry's time is told where the event tells one.
 func bodyOf(event *eventrelayv1.Event, raw []byte) []byte {
@@ -68,7 +69,7 @@ func entry(event *eventrelayv1.Event, list string, raw []byte) []byte {
 	case rest["time"] != nil: // another time than the event's, or none that could be read
 		member("time", valueOf(rest["time"]))
 	case at == nil:
-	case at.GetNanos() == 0:
+	case at.GetNanos() == 0 && list == "changes": // Meta counts seconds there, and milliseconds around conversations
 		member("time", strconv.AppendInt(nil, at.GetSeconds(), 10))
 	default:
 		member("time", strconv.AppendInt(nil, at.AsTime().UnixMilli(), 10))
