@@ -33,7 +33,7 @@ const (
 // 360dialog's own webhook settings, by the credentials of a source.
 //
 // Errors of 360dialog keep its status and message in an ErrorInfo of domain `360dialog.io`. Errors of all calls: NOT_FOUND (SOURCE_NOT_FOUND), FAILED_PRECONDITION
-// (CREDENTIALS_MISSING) where the source lacks what the call needs, or is of another provider.
+// (CREDENTIALS_MISSING) where the source lacks what the call needs, or is of another provider; UNAVAILABLE (LOG_UNAVAILABLE) where the sources are not loaded yet.
 type Dialog360ServiceClient interface {
 	// Returns the webhook of the partner account. Needs the source's `partner_id` and `partner_api_key`.
 	GetPartnerWebhook(ctx context.Context, in *GetPartnerWebhookRequest, opts ...grpc.CallOption) (*PartnerWebhook, error)
@@ -112,7 +112,7 @@ func (c *dialog360ServiceClient) SetWabaWebhook(ctx context.Context, in *SetWaba
 // 360dialog's own webhook settings, by the credentials of a source.
 //
 // Errors of 360dialog keep its status and message in an ErrorInfo of domain `360dialog.io`. Errors of all calls: NOT_FOUND (SOURCE_NOT_FOUND), FAILED_PRECONDITION
-// (CREDENTIALS_MISSING) where the source lacks what the call needs, or is of another provider.
+// (CREDENTIALS_MISSING) where the source lacks what the call needs, or is of another provider; UNAVAILABLE (LOG_UNAVAILABLE) where the sources are not loaded yet.
 type Dialog360ServiceServer interface {
 	// Returns the webhook of the partner account. Needs the source's `partner_id` and `partner_api_key`.
 	GetPartnerWebhook(context.Context, *GetPartnerWebhookRequest) (*PartnerWebhook, error)

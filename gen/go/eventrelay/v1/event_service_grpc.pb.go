@@ -35,6 +35,8 @@ const (
 // A filter is a CEL expression over the variable `event` (`event.type.startsWith("meta.page.")`, `event.message.text.body.contains("hi")`).
 // `has(event.message)` asks for a payload; one that is not set reads as empty. Enum constants are in scope by their full name. An expression that fails on an
 // event does not match it.
+//
+// Errors of all calls: UNAVAILABLE (LOG_UNAVAILABLE, SHUTTING_DOWN).
 type EventServiceClient interface {
 	// Streams events in the order of the log, from the start asked for and then live, without end.
 	//
@@ -46,12 +48,18 @@ type EventServiceClient interface {
 	// down (SHUTTING_DOWN) or the stream has reached its maximum age (STREAM_AGED): reconnect with the last cursor.
 	Subscribe(ctx context.Context, in *SubscribeRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SubscribeResponse], error)
 	// Returns one event by its id.
+	//
+	// Errors: NOT_FOUND (EVENT_NOT_INDEXED).
 	GetEvent(ctx context.Context, in *GetEventRequest, opts ...grpc.CallOption) (*Event, error)
 	// Returns the JSON that an event was made from, byte for byte, in parts of at most 1 MiB.
+	//
+	// Errors: NOT_FOUND (EVENT_NOT_INDEXED).
 	GetEventRaw(ctx context.Context, in *GetEventRawRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[httpbody.HttpBody], error)
 	// Lists stored events, page by page.
 	//
 	// A page ends early at 2 MiB or after a second of searching; it may then be empty and still have a `next_page_token`.
+	//
+	// Errors: INVALID_ARGUMENT (FILTER_INVALID, PAGE_TOKEN_INVALID).
 	ListEvents(ctx context.Context, in *ListEventsRequest, opts ...grpc.CallOption) (*ListEventsResponse, error)
 }
 
@@ -130,6 +138,8 @@ func (c *eventServiceClient) ListEvents(ctx context.Context, in *ListEventsReque
 // A filter is a CEL expression over the variable `event` (`event.type.startsWith("meta.page.")`, `event.message.text.body.contains("hi")`).
 // `has(event.message)` asks for a payload; one that is not set reads as empty. Enum constants are in scope by their full name. An expression that fails on an
 // event does not match it.
+//
+// Errors of all calls: UNAVAILABLE (LOG_UNAVAILABLE, SHUTTING_DOWN).
 type EventServiceServer interface {
 	// Streams events in the order of the log, from the start asked for and then live, without end.
 	//
@@ -141,12 +151,18 @@ type EventServiceServer interface {
 	// down (SHUTTING_DOWN) or the stream has reached its maximum age (STREAM_AGED): reconnect with the last cursor.
 	Subscribe(*SubscribeRequest, grpc.ServerStreamingServer[SubscribeResponse]) error
 	// Returns one event by its id.
+	//
+	// Errors: NOT_FOUND (EVENT_NOT_INDEXED).
 	GetEvent(context.Context, *GetEventRequest) (*Event, error)
 	// Returns the JSON that an event was made from, byte for byte, in parts of at most 1 MiB.
+	//
+	// Errors: NOT_FOUND (EVENT_NOT_INDEXED).
 	GetEventRaw(*GetEventRawRequest, grpc.ServerStreamingServer[httpbody.HttpBody]) error
 	// Lists stored events, page by page.
 	//
 	// A page ends early at 2 MiB or after a second of searching; it may then be empty and still have a `next_page_token`.
+	//
+	// Errors: INVALID_ARGUMENT (FILTER_INVALID, PAGE_TOKEN_INVALID).
 	ListEvents(context.Context, *ListEventsRequest) (*ListEventsResponse, error)
 	mustEmbedUnimplementedEventServiceServer()
 }

@@ -43,11 +43,11 @@ const (
 //
 // Each call is one operation of the Graph API, at the version that the server is pinned to. Errors of the Graph API keep its code, subcode and trace id in an ErrorInfo of
 // domain `graph.facebook.com`. Errors of all calls: NOT_FOUND (SOURCE_NOT_FOUND), FAILED_PRECONDITION (CREDENTIALS_MISSING) where the source lacks what the call needs,
-// or is of another provider.
+// or is of another provider; UNAVAILABLE (LOG_UNAVAILABLE) where the sources are not loaded yet.
 type MetaSubscriptionServiceClient interface {
 	// Lists the apps that a WhatsApp business account sends notifications to. Needs the source's `access_token`.
 	ListWhatsAppBusinessAccountSubscribedApps(ctx context.Context, in *ListWhatsAppBusinessAccountSubscribedAppsRequest, opts ...grpc.CallOption) (*ListWhatsAppBusinessAccountSubscribedAppsResponse, error)
-	// Subscribes the app that the source's `access_token` belongs to, to a WhatsApp business account; with `override_callback_uri` and `verify_token`, also sets the callback
+	// Subscribes the app that the source's `access_token` belongs to, to a WhatsApp business account. With `override_callback_uri` and `verify_token`, also sets the callback
 	// that its messages go to instead of the app's own. Meta sends its handshake to the callback during the call.
 	//
 	// Meta clears an override when it is asked to subscribe without one. So without one this call looks first, and is FAILED_PRECONDITION (OVERRIDE_WOULD_BE_LOST) where there is one:
@@ -224,11 +224,11 @@ func (c *metaSubscriptionServiceClient) UnsubscribeAccount(ctx context.Context, 
 //
 // Each call is one operation of the Graph API, at the version that the server is pinned to. Errors of the Graph API keep its code, subcode and trace id in an ErrorInfo of
 // domain `graph.facebook.com`. Errors of all calls: NOT_FOUND (SOURCE_NOT_FOUND), FAILED_PRECONDITION (CREDENTIALS_MISSING) where the source lacks what the call needs,
-// or is of another provider.
+// or is of another provider; UNAVAILABLE (LOG_UNAVAILABLE) where the sources are not loaded yet.
 type MetaSubscriptionServiceServer interface {
 	// Lists the apps that a WhatsApp business account sends notifications to. Needs the source's `access_token`.
 	ListWhatsAppBusinessAccountSubscribedApps(context.Context, *ListWhatsAppBusinessAccountSubscribedAppsRequest) (*ListWhatsAppBusinessAccountSubscribedAppsResponse, error)
-	// Subscribes the app that the source's `access_token` belongs to, to a WhatsApp business account; with `override_callback_uri` and `verify_token`, also sets the callback
+	// Subscribes the app that the source's `access_token` belongs to, to a WhatsApp business account. With `override_callback_uri` and `verify_token`, also sets the callback
 	// that its messages go to instead of the app's own. Meta sends its handshake to the callback during the call.
 	//
 	// Meta clears an override when it is asked to subscribe without one. So without one this call looks first, and is FAILED_PRECONDITION (OVERRIDE_WOULD_BE_LOST) where there is one:

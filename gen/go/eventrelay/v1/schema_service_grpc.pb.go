@@ -34,6 +34,8 @@ type SchemaServiceClient interface {
 	// Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, INVALID_REQUEST).
 	ListDrift(ctx context.Context, in *ListDriftRequest, opts ...grpc.CallOption) (*ListDriftResponse, error)
 	// Lists every type of event that has a payload of its own, by type. An event of any other type has the payload `unknown`.
+	//
+	// Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID).
 	ListEventTypes(ctx context.Context, in *ListEventTypesRequest, opts ...grpc.CallOption) (*ListEventTypesResponse, error)
 }
 
@@ -76,6 +78,8 @@ type SchemaServiceServer interface {
 	// Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, INVALID_REQUEST).
 	ListDrift(context.Context, *ListDriftRequest) (*ListDriftResponse, error)
 	// Lists every type of event that has a payload of its own, by type. An event of any other type has the payload `unknown`.
+	//
+	// Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID).
 	ListEventTypes(context.Context, *ListEventTypesRequest) (*ListEventTypesResponse, error)
 	mustEmbedUnimplementedSchemaServiceServer()
 }

@@ -35,12 +35,16 @@ const (
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
 // The sources that notifications are accepted for.
+//
+// Errors of all calls: UNAVAILABLE (LOG_UNAVAILABLE) where the sources are not loaded yet, or the log that they are kept in is away.
 type SourceServiceClient interface {
 	// Returns one source.
 	//
 	// Errors: NOT_FOUND (SOURCE_NOT_FOUND).
 	GetSource(ctx context.Context, in *GetSourceRequest, opts ...grpc.CallOption) (*Source, error)
 	// Lists the sources, by name.
+	//
+	// Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID).
 	ListSources(ctx context.Context, in *ListSourcesRequest, opts ...grpc.CallOption) (*ListSourcesResponse, error)
 	// Creates a source. Its webhook is accepted by every relay that shares the log as soon as the call returns on this one, and on the others once they have seen it.
 	//
@@ -59,14 +63,14 @@ type SourceServiceClient interface {
 	//
 	// Errors: NOT_FOUND (SOURCE_NOT_FOUND), ABORTED (ETAG_STALE), FAILED_PRECONDITION (SOURCE_READ_ONLY), INVALID_ARGUMENT (INVALID_REQUEST).
 	RotateSecret(ctx context.Context, in *RotateSecretRequest, opts ...grpc.CallOption) (*Source, error)
-	// Sets up the source with its provider, in one call: what its `subscriptions` declare, or what the request gives, which is then declared for the source.
+	// Sets up the source with its provider, in one call. What is set up is what its `subscriptions` declare, or what the request gives, which is then declared for the source.
 	//
 	// PROVIDER_META: the app is subscribed to the objects and fields with the source's own callback and verify token (Meta's handshake comes to that callback during the call),
 	// and to the WhatsApp business accounts, overrides included. PROVIDER_DIALOG360_PARTNER and PROVIDER_DIALOG360_CHANNEL: the webhook of the account, or of the number
 	// with the source's headers, is set to the source's callback. Nothing that is not declared is taken away. Safe to repeat.
 	//
 	// A step that fails does not keep the others from being taken: look at the steps. Errors: NOT_FOUND (SOURCE_NOT_FOUND), FAILED_PRECONDITION (CREDENTIALS_MISSING,
-	// SOURCE_READ_ONLY where a source of a file would have to be changed), INVALID_ARGUMENT (INVALID_REQUEST).
+	// SUBSCRIPTIONS_NOT_DECLARED, SOURCE_READ_ONLY where a source of a file would have to be changed), INVALID_ARGUMENT (INVALID_REQUEST).
 	Connect(ctx context.Context, in *ConnectRequest, opts ...grpc.CallOption) (*ConnectResponse, error)
 	// Compares what the source declares in its `subscriptions` with what its provider has. Changes nothing.
 	//
@@ -167,12 +171,16 @@ func (c *sourceServiceClient) CheckSubscriptions(ctx context.Context, in *CheckS
 // for forward compatibility.
 //
 // The sources that notifications are accepted for.
+//
+// Errors of all calls: UNAVAILABLE (LOG_UNAVAILABLE) where the sources are not loaded yet, or the log that they are kept in is away.
 type SourceServiceServer interface {
 	// Returns one source.
 	//
 	// Errors: NOT_FOUND (SOURCE_NOT_FOUND).
 	GetSource(context.Context, *GetSourceRequest) (*Source, error)
 	// Lists the sources, by name.
+	//
+	// Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID).
 	ListSources(context.Context, *ListSourcesRequest) (*ListSourcesResponse, error)
 	// Creates a source. Its webhook is accepted by every relay that shares the log as soon as the call returns on this one, and on the others once they have seen it.
 	//
@@ -191,14 +199,14 @@ type SourceServiceServer interface {
 	//
 	// Errors: NOT_FOUND (SOURCE_NOT_FOUND), ABORTED (ETAG_STALE), FAILED_PRECONDITION (SOURCE_READ_ONLY), INVALID_ARGUMENT (INVALID_REQUEST).
 	RotateSecret(context.Context, *RotateSecretRequest) (*Source, error)
-	// Sets up the source with its provider, in one call: what its `subscriptions` declare, or what the request gives, which is then declared for the source.
+	// Sets up the source with its provider, in one call. What is set up is what its `subscriptions` declare, or what the request gives, which is then declared for the source.
 	//
 	// PROVIDER_META: the app is subscribed to the objects and fields with the source's own callback and verify token (Meta's handshake comes to that callback during the call),
 	// and to the WhatsApp business accounts, overrides included. PROVIDER_DIALOG360_PARTNER and PROVIDER_DIALOG360_CHANNEL: the webhook of the account, or of the number
 	// with the source's headers, is set to the source's callback. Nothing that is not declared is taken away. Safe to repeat.
 	//
 	// A step that fails does not keep the others from being taken: look at the steps. Errors: NOT_FOUND (SOURCE_NOT_FOUND), FAILED_PRECONDITION (CREDENTIALS_MISSING,
-	// SOURCE_READ_ONLY where a source of a file would have to be changed), INVALID_ARGUMENT (INVALID_REQUEST).
+	// SUBSCRIPTIONS_NOT_DECLARED, SOURCE_READ_ONLY where a source of a file would have to be changed), INVALID_ARGUMENT (INVALID_REQUEST).
 	Connect(context.Context, *ConnectRequest) (*ConnectResponse, error)
 	// Compares what the source declares in its `subscriptions` with what its provider has. Changes nothing.
 	//
