@@ -11,7 +11,6 @@ import (
 	"github.com/swaggest/swgui/v5emb"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/encoding/protojson"
-	"google.golang.org/protobuf/proto"
 	"sigs.k8s.io/yaml"
 
 	eventrelayv1 "eventrelay/gen/go/eventrelay/v1"
@@ -28,6 +27,7 @@ func New(ctx context.Context, conn *grpc.ClientConn) (http.Handler, error) {
 		runtime.WithErrorHandler(answerError),
 		runtime.WithRoutingErrorHandler(answerNoRoute),
 		runtime.SetQueryParameterParser(&parameters{}),
+		runtime.WithStreamErrorHandler(streamError),
 	)
 	for _, register := range []func(context.Context, *runtime.ServeMux, *grpc.ClientConn) error{
 		eventrelayv1.RegisterEventServiceHandler,
@@ -45,8 +45,8 @@ func New(ctx context.Context, conn *grpc.ClientConn) (http.Handler, error) {
 		return nil, err
 	}
 	top := http.NewServeMux()
-	top.Handle("GET /v1/events:subscribe", challenged(stream))
-	top.Handle("/v1/", challenged(http.MaxBytesHandler(mux, maxRequestBytes)))
+	top.Handle("GET /v1/events:subscribe", answered(stream))
+	top.Handle("/v1/", answered(http.MaxBytesHandler(mux, maxRequestBytes)))
 	top.Handle("GET /openapi.json", openAPI())
 	top.Handle("GET /docs/", v5emb.New("eventrelay", "/openapi.json", "/docs/")) // all of it embedded: nothing is loaded from elsewhere
 	top.Handle("GET /docs", http.RedirectHandler("/docs/", http.StatusMovedPermanently))
@@ -55,40 +55,6 @@ func New(ctx context.Context, conn *grpc.ClientConn) (http.Handler, error) {
 
 // maxRequestBytes bounds the body of a request, which is read before anybody asks who sends it. The RPCs take no more either.
 const maxRequestBytes = 1 << 20
-
-// challenged adds the challenge that every 401 must have. The gateway would put the text of the error in its place.
-func challenged(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { next.ServeHTTP(challenge{w}, r) })
-}
-
-type challenge struct{ http.ResponseWriter }
-
-func (c challenge) WriteHeader(code int) {
-	if code == http.StatusUnauthorized {
-		c.Header().Set("WWW-Authenticate", "Bearer")
-	}
-	c.ResponseWriter.WriteHeader(code)
-}
-
-// Flush sends what is written so far: streams are flushed part by part.
-func (c challenge) Flush() { _ = http.NewResponseController(c.ResponseWriter).Flush() }
-
-// Unwrap gives the writer itself.
-func (c challenge) Unwrap() http.ResponseWriter { return c.ResponseWriter }
-
-// marshaler writes the parts of a streamed body without anything between them, so that it arrives byte for byte.
-type marshaler struct{ *runtime.HTTPBodyMarshaler }
-
-// Marshal writes a message. The error that ends a stream is a google.rpc.Status like any other, not one in an object of its own.
-func (m marshaler) Marshal(v any) ([]byte, error) {
-	if parts, ok := v.(map[string]proto.Message); ok && len(parts) == 1 && parts["error"] != nil {
-		v = parts["error"]
-	}
-	return m.HTTPBodyMarshaler.Marshal(v)
-}
-
-// Delimiter returns what stands between the parts of a stream: nothing.
-func (marshaler) Delimiter() []byte { return nil }
 
 // openAPI serves the description of the REST API as JSON.
 func openAPI() http.Handler {

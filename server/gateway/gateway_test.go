@@ -40,6 +40,9 @@ func TestTheDocumentationPageLoadsNothingFromElsewhere(t *testing.T) {
 	if page.Code != http.StatusOK || !strings.Contains(page.Body.String(), "/openapi.json") {
 		t.Fatalf("/docs/: %d %s", page.Code, page.Body)
 	}
+	if !strings.Contains(page.Body.String(), "validatorUrl: null") {
+		t.Error("the page has the description checked elsewhere")
+	}
 	parts := regexp.MustCompile(`(?:src|href)="([^"]*)"`).FindAllStringSubmatch(page.Body.String(), -1)
 	if len(parts) == 0 {
 		t.Fatal("the page has no parts")

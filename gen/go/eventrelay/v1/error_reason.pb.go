@@ -99,7 +99,7 @@ const (
 	//
 	//	{"reason": "SUBSCRIPTIONS_NOT_DECLARED", "domain": "eventrelay", "metadata": {"source": "sources/shop"}}
 	ErrorReason_ERROR_REASON_SUBSCRIPTIONS_NOT_DECLARED ErrorReason = 18
-	// Over REST, NOT_FOUND: no call has this path; UNIMPLEMENTED: none has it with this method.
+	// NOT_FOUND: over REST, no call has this path, or none has it with this method: then the code is UNIMPLEMENTED and the status 405.
 	//
 	//	{"reason": "ROUTE_NOT_FOUND", "domain": "eventrelay"}
 	ErrorReason_ERROR_REASON_ROUTE_NOT_FOUND ErrorReason = 19
