@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net/http"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -43,6 +44,9 @@ func TestEverySampleOfTriggerIsAnEventOfItsType(t *testing.T) {
 			t.Errorf("two triggers of %s make %d events of that type", eventType, count[eventType])
 		}
 		delete(count, eventType)
+	}
+	if code, _ := r.call("GET", "/v1/events?page_size=1000", ""); code != http.StatusOK { // which holds each to the OpenAPI description
+		t.Errorf("list all: %d", code)
 	}
 	if len(count) > 0 {
 		t.Errorf("samples make events of other types than they say: %v", count)

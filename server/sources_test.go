@@ -23,7 +23,7 @@ const marker = "MARKER"
 const shop = `{"provider":"PROVIDER_META","display_name":"Shop","app_id":"1","app_secrets":["MARKER-app-secret"],"verify_token":"MARKER-verify","access_token":"MARKER-access",
 	"partner_api_key":"MARKER-partner","channel_api_key":"MARKER-channel","headers":{"Authorization":"Basic MARKER"}}`
 
-// call makes a REST call and returns its status and body, in which no secret may ever be.
+// call makes a REST call and returns its status and body, which is as the OpenAPI description says, and in which no secret may ever be.
 func (r *relay) call(method, path, body string) (int, map[string]any) {
 	r.t.Helper()
 	req, err := http.NewRequestWithContext(r.t.Context(), method, r.http+path, strings.NewReader(body))
@@ -42,6 +42,7 @@ func (r *relay) call(method, path, body string) (int, map[string]any) {
 	if bytes.Contains(answer, []byte(marker)) {
 		r.t.Errorf("%s %s answers with a secret: %s", method, path, answer)
 	}
+	r.asDescribed(resp, answer)
 	var decoded map[string]any
 	if err := json.Unmarshal(answer, &decoded); err != nil {
 		r.t.Errorf("%s %s: %d %s", method, path, resp.StatusCode, answer)
