@@ -208,6 +208,18 @@ func median(values []float64) float64 {
 	return values[len(values)/2]
 }
 
+// caughtUp is drained at the cost of a small answer, for what is measured.
+func (r *relay) caughtUp() {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+		if _, said := r.get("/readyz"); said == "ok\n" {
+			return
+		}
+		if time.Now().After(deadline) {
+			r.t.Fatal("not drained within a minute")
+		}
+	}
+}
+
 // BenchmarkIngest is a signed POST to its 200 and on into the log: the time ends when the log has all events. of-limit is the share of the speed at which net/http answers
 // the same requests after the HMAC alone, asked in turn with it; for one writer, of the speed of one such answer and one sync, one after the other.
 func BenchmarkIngest(b *testing.B) { benchmarkPosts(b, true) }
@@ -235,7 +247,7 @@ func benchmarkPosts(b *testing.B, toTheLog bool) {
 				}
 				begun := time.Now()
 				took, latencies := ours.post(requests)
-				r.drained()
+				r.caughtUp()
 				if toTheLog {
 					took = time.Since(begun)
 				}

@@ -214,7 +214,7 @@ func (r *relay) get(path string) (int, string) {
 func (r *relay) drained() {
 	r.t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(2 * time.Millisecond) {
-		if _, ready := r.get("/readyz"); ready == "ok\n" {
+		if _, metrics := r.get("/metrics"); strings.Contains(metrics, "\neventrelay_ingest_lag_records 0\n") {
 			return
 		}
 		if time.Now().After(deadline) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -33,6 +34,10 @@ func startServer(o Options, log *slog.Logger, damaged bool, since time.Time) (*s
 	if err := prepareStore(o.Dir, log, damaged, since); err != nil {
 		return nil, err
 	}
+	kept, err := newGuard(o.Dir, log)
+	if err != nil {
+		return nil, err
+	}
 	chat := &serverLog{log: log}
 	srv, err := server.NewServer(&server.Options{
 		ServerName:             "eventrelay",
@@ -54,7 +59,15 @@ func startServer(o Options, log *slog.Logger, damaged bool, since time.Time) (*s
 	srv.Start()
 	if !srv.ReadyForConnections(startTimeout) || !srv.JetStreamEnabled() {
 		stopServer(srv)
-		return nil, fmt.Errorf("start embedded server in %s: %s", o.Dir, chat.last())
+		return nil, errors.Join(fmt.Errorf("start embedded server in %s: %s", o.Dir, chat.last()), kept.restore())
+	}
+	if stream := kept.lost(); stream != "" {
+		stopServer(srv)
+		return nil, errors.Join(fmt.Errorf("start embedded server in %s: stream %s was not recovered: %s", o.Dir, stream, chat.last()), kept.restore())
+	}
+	if err := kept.end(); err != nil {
+		stopServer(srv)
+		return nil, fmt.Errorf("start embedded server in %s: %w", o.Dir, err)
 	}
 	return srv, nil
 }
@@ -91,9 +104,16 @@ func (s *serverLog) say(level slog.Level, format string, v ...any) {
 }
 
 func (s *serverLog) Noticef(format string, v ...any) { s.say(slog.LevelDebug, format, v...) }
-func (s *serverLog) Warnf(format string, v ...any)   { s.say(slog.LevelDebug, format, v...) }
 func (s *serverLog) Debugf(format string, v ...any)  { s.say(slog.LevelDebug, format, v...) }
 func (s *serverLog) Tracef(format string, v ...any)  { s.say(slog.LevelDebug, format, v...) }
+
+// Warnf remembers the one warning that says why a stream is not there.
+func (s *serverLog) Warnf(format string, v ...any) {
+	if strings.Contains(format, "Error recreating stream") {
+		s.remember(format, v...)
+	}
+	s.say(slog.LevelDebug, format, v...)
+}
 
 func (s *serverLog) Errorf(format string, v ...any) {
 	s.remember(format, v...)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -330,4 +331,58 @@ func TestAWriteErrorIsOvercomeWithoutARestartOfTheProcess(t *testing.T) {
 	wantEntries(t, read(t, l, 1), 1, rs)
 	waitFor(t, "the tail", func() bool { return x.len() >= 50 })
 	wantEntries(t, x.end(t), 1, rs)
+}
+
+// The server deletes a stream that it cannot recover, be it for a fault that passes. Here a block is a folder, until it is taken away.
+func TestALogThatCannotBeRecoveredForAWhileIsNotLost(t *testing.T) {
+	for _, clean := range []bool{true, false} {
+		t.Run(fmt.Sprintf("clean=%v", clean), func(t *testing.T) {
+			dir, id := stopped(t, 100)
+			if !clean {
+				unmark(t, dir)
+			}
+			trap := filepath.Join(messageDir(dir), "2.blk")
+			if err := os.Mkdir(trap, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			for range 2 {
+				// The server may read what its index says, and start; or refuse.
+				if l, err := Open(t.Context(), Options{Dir: dir}); err == nil {
+					mustClose(t, l)
+					unmark(t, dir)
+				}
+			}
+			if err := os.RemoveAll(trap); err != nil {
+				t.Fatal(err)
+			}
+			l := open(t, Options{Dir: dir})
+			wantEntries(t, read(t, l, 1), 1, records(1, 100))
+			if l.ID() != id {
+				t.Error("it has another identity")
+			}
+			if a := mustAppend(t, l, records(101, 20)); a.Last != 120 {
+				t.Errorf("append gave %+v", a)
+			}
+			if _, err := os.Stat(filepath.Join(dir, guardDir)); !os.IsNotExist(err) {
+				t.Errorf("the guard is still there: %v", err)
+			}
+		})
+	}
+}
+
+func TestAStartThatWasKilledWhileTheServerDeletedALogPutsItBack(t *testing.T) {
+	dir, id := stopped(t, 100)
+	unmark(t, dir)
+	if _, err := newGuard(dir, slog.New(slog.DiscardHandler)); err != nil {
+		t.Fatal(err)
+	}
+	block, _ := newestBlock(t, dir) // half of the folder is deleted, its description is not
+	if err := os.Remove(block); err != nil {
+		t.Fatal(err)
+	}
+	l := open(t, Options{Dir: dir})
+	wantEntries(t, read(t, l, 1), 1, records(1, 100))
+	if l.ID() != id {
+		t.Error("it has another identity")
+	}
 }

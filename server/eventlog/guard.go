@@ -1,0 +1,128 @@
+package eventlog
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+)
+
+// guardDir holds, while the embedded server starts, a second name of every file of its streams. A server that cannot recover a stream, be it for a read error that is gone
+// at the next attempt, deletes the stream's folder and goes on without it; by their second names the files outlive that. The names are links, so they take no room and no
+// time to speak of.
+const guardDir = "guard"
+
+// A guard keeps the streams of a store while the server recovers them.
+type guard struct {
+	dir   string
+	log   *slog.Logger
+	files []string // below the store, those of streams
+}
+
+// streamFile reports whether a path below the store is one without which a stream is not what it was. An index is not: it is rebuilt.
+func streamFile(path string) bool {
+	switch filepath.Ext(path) {
+	case ".blk", ".inf", ".sum", ".key", ".dat":
+		return true
+	}
+	return false
+}
+
+// newGuard puts back what an interrupted start has deleted, and guards what is there.
+func newGuard(dir string, log *slog.Logger) (*guard, error) {
+	g := &guard{dir: dir, log: log}
+	if err := g.restore(); err != nil {
+		return nil, fmt.Errorf("restore event log: %w", err)
+	}
+	// Made under another name first: a guard that is there is whole.
+	unfinished := filepath.Join(dir, guardDir+".unfinished")
+	if err := os.RemoveAll(unfinished); err != nil {
+		return nil, fmt.Errorf("guard event log: %w", err)
+	}
+	if err := g.each(filepath.Join(dir, "jetstream"), func(file string) error {
+		g.files = append(g.files, file)
+		return secondName(filepath.Join(dir, "jetstream", file), filepath.Join(unfinished, file))
+	}); err != nil {
+		return nil, fmt.Errorf("guard event log: %w", err)
+	}
+	if len(g.files) == 0 {
+		return g, nil
+	}
+	if err := errors.Join(os.Rename(unfinished, filepath.Join(dir, guardDir)), syncDir(dir)); err != nil {
+		return nil, fmt.Errorf("guard event log: %w", err)
+	}
+	return g, nil
+}
+
+// each calls do with the stream files below root, by their paths from there.
+func (g *guard) each(root string, do func(file string) error) error {
+	err := filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if !e.Type().IsRegular() || !streamFile(path) {
+			return nil
+		}
+		file, err := filepath.Rel(root, path)
+		if err != nil {
+			return err
+		}
+		return do(file)
+	})
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+func secondName(from, to string) error {
+	if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
+		return err
+	}
+	return os.Link(from, to)
+}
+
+// lost returns a stream's description that is gone, "" if all are there: it is the first thing that the server looks for.
+func (g *guard) lost() string {
+	for _, file := range g.files {
+		if filepath.Base(file) != "meta.inf" {
+			continue
+		}
+		if _, err := os.Stat(filepath.Join(g.dir, "jetstream", file)); errors.Is(err, fs.ErrNotExist) {
+			return filepath.Dir(file)
+		}
+	}
+	return ""
+}
+
+// restore puts every guarded file back that is not where it was, and ends the guard. It may be interrupted and repeated.
+func (g *guard) restore() error {
+	back := 0
+	err := g.each(filepath.Join(g.dir, guardDir), func(file string) error {
+		to := filepath.Join(g.dir, "jetstream", file)
+		if _, err := os.Lstat(to); err == nil {
+			return nil
+		}
+		back++
+		if err := secondName(filepath.Join(g.dir, guardDir, file), to); err != nil {
+			return err
+		}
+		// The index that is left speaks of a store without the file.
+		if err := os.Remove(filepath.Join(filepath.Dir(to), indexFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return syncTree(g.dir, filepath.Dir(to))
+	})
+	if err != nil {
+		return err
+	}
+	if back > 0 {
+		g.log.Warn("files of the event log that were deleted during a start are put back", "files", back)
+	}
+	return g.end()
+}
+
+// end lets the guarded files go.
+func (g *guard) end() error { return os.RemoveAll(filepath.Join(g.dir, guardDir)) }
