@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -274,4 +275,29 @@ func (s *synced) sync(tb testing.TB, requests [][]byte) time.Duration {
 		}
 	}
 	return time.Since(begun)
+}
+
+// BenchmarkThousandUpdates is the answer to one POST of a thousand updates. of-limit is how many times as long it may take, over how long it takes: twice the answer to one
+// update, and the time that the bare receiver takes more for the larger body, its sync included. All three are asked in turn.
+func BenchmarkThousandUpdates(b *testing.B) {
+	r := spawn(b, b.TempDir())
+	ours, bare := newLoad(b, r.webhooks, 1), newLoad(b, spawnBare(b, b.TempDir()), 1)
+	var one, thousand, share []float64
+	for round := 0; b.Loop(); round++ {
+		small, large := [][]byte{request(text(fmt.Sprintf("wamid.%d", round), "hello"))}, [][]byte{request(updates(strconv.Itoa(round), 1000))}
+		_, bareSmall := bare.post(small)
+		_, bareLarge := bare.post(large)
+		_, each := ours.post(small)
+		r.caughtUp()
+		one = append(one, each[0].Seconds())
+		_, each = ours.post(large)
+		r.caughtUp()
+		thousand = append(thousand, each[0].Seconds())
+		share = append(share, (bareLarge[0] - bareSmall[0]).Seconds())
+	}
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(median(one)*1e3, "one-ms")
+	b.ReportMetric(median(thousand)*1e3, "thousand-ms")
+	b.ReportMetric(median(share)*1e3, "bytes-ms")
+	b.ReportMetric((2*median(one)+median(share))/median(thousand), "of-limit")
 }

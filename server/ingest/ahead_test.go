@@ -156,9 +156,11 @@ func TestWhoWaitsForARecordIsWokenWhenTheLogHasIt(t *testing.T) {
 	if err := r.ingest.Await(canceled, index); !errors.Is(err, context.Canceled) {
 		t.Errorf("while the log is stalled Await gave %v", err)
 	}
+	patient, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
 	woken := make(chan error)
 	for range 10 {
-		go func() { woken <- r.ingest.Await(t.Context(), index) }()
+		go func() { woken <- r.ingest.Await(patient, index) }()
 	}
 	close(stalled.goesOn)
 	for range 10 {

@@ -39,8 +39,13 @@ func TestAnAnswerThatMeansTheLogComesWhenTheLogHasTheNotification(t *testing.T) 
 	r := start(t, func(_ *relay, o *webhook.Options) { o.Log, o.LogTimeout = l, time.Minute })
 	answered := make(chan answer, 1)
 	go func() { answered <- r.post(shopSecret, message) }()
-	if index := <-l.waiting; index != 1 || len(r.inbox.got()) != 1 {
-		t.Errorf("waits for record %d, with %d in the inbox", index, len(r.inbox.got()))
+	select {
+	case index := <-l.waiting:
+		if index != 1 || len(r.inbox.got()) != 1 {
+			t.Errorf("waits for record %d, with %d in the inbox", index, len(r.inbox.got()))
+		}
+	case got := <-answered:
+		t.Fatalf("answered without asking the log: %+v", got)
 	}
 	l.has <- 0 // another one
 	select {
