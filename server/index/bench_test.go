@@ -3,10 +3,10 @@ package index
 import (
 	"context"
 	"encoding/binary"
-	"fmt"
 	"iter"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"testing"
 	"time"
 
@@ -43,7 +43,7 @@ func BenchmarkMemory(b *testing.B) {
 	var id [26]byte
 	b.Run("new", func(b *testing.B) {
 		for n := uint64(1 << 40); b.Loop(); n++ {
-			if found := x.find(x.print(name(&id, n))); len(found) > 0 {
+			if found := x.find(x.mark(name(&id, n))); len(found) > 0 {
 				b.Fatal("found what never was")
 			}
 		}
@@ -55,7 +55,7 @@ func BenchmarkMemory(b *testing.B) {
 		prints := make([]uint64, step)
 		for n := uint64(1 << 40); b.Loop(); n += step {
 			for i := range prints {
-				prints[i] = x.print(name(&id, n+uint64(i)))
+				prints[i] = x.mark(name(&id, n+uint64(i)))
 			}
 			if found, err := x.suspects(records, prints); err != nil || len(found) > 0 {
 				b.Fatal("found what never was", err)
@@ -65,7 +65,7 @@ func BenchmarkMemory(b *testing.B) {
 	})
 	b.Run("known", func(b *testing.B) {
 		for n := uint64(0); b.Loop(); n++ {
-			if found := x.find(x.print(name(&id, n*7919%horizonIDs))); len(found) != 1 {
+			if found := x.find(x.mark(name(&id, n*7919%horizonIDs))); len(found) != 1 {
 				b.Fatal("lost an id")
 			}
 		}
@@ -97,7 +97,7 @@ func fill(x *Index, began time.Time) {
 		size := min(uint64(1+step*37%1000), horizonIDs-n)
 		b := block{from: n + 1, through: n + size, newest: began.Add(time.Duration(float64(defaultHorizon) * float64(n) / horizonIDs))}
 		for range size {
-			b.entries = append(b.entries, entry{x.print(name(&id, n)), n + 1})
+			b.entries = append(b.entries, entry{x.mark(name(&id, n)), n + 1})
 			n++
 		}
 		x.mu.Lock()
@@ -156,7 +156,7 @@ func BenchmarkRebuild(b *testing.B) {
 	}
 	b.Run("read", func(b *testing.B) {
 		for n := 0; b.Loop(); n++ {
-			x, err := Open(r.log, nil, Options{Dir: filepath.Join(b.TempDir(), fmt.Sprint(n))})
+			x, err := Open(r.log, nil, Options{Dir: filepath.Join(b.TempDir(), strconv.Itoa(n))})
 			if err != nil {
 				b.Fatal(err)
 			}

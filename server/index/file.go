@@ -67,7 +67,7 @@ func (b *block) encode() []byte {
 	out = binary.LittleEndian.AppendUint64(out, b.through)
 	out = binary.LittleEndian.AppendUint64(out, uint64(b.newest.UnixNano()))
 	for _, e := range b.entries {
-		out = binary.LittleEndian.AppendUint64(out, e.print)
+		out = binary.LittleEndian.AppendUint64(out, e.mark)
 		out = binary.LittleEndian.AppendUint32(out, uint32(e.sequence-b.from))
 	}
 	binary.LittleEndian.PutUint32(out, crc32.Checksum(out[4:], checksums))
@@ -134,7 +134,7 @@ func decode(raw []byte) (block, bool) {
 		if delta > b.through-b.from {
 			return block{}, false
 		}
-		b.entries = append(b.entries, entry{print: binary.LittleEndian.Uint64(raw), sequence: b.from + delta})
+		b.entries = append(b.entries, entry{mark: binary.LittleEndian.Uint64(raw), sequence: b.from + delta})
 	}
 	return b, true
 }

@@ -3,6 +3,7 @@ package index
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -60,10 +61,7 @@ func (r *rig) put(files map[string][]byte) {
 func damages(files map[string][]byte, try func(what string, files map[string][]byte)) {
 	for name, content := range files {
 		with := func(what string, damaged []byte) {
-			changed := map[string][]byte{}
-			for n, c := range files {
-				changed[n] = c
-			}
+			changed := maps.Clone(files)
 			if changed[name] = damaged; damaged == nil {
 				delete(changed, name)
 			}
@@ -94,7 +92,7 @@ func TestEveryDamageOfTheFilesIsRepairedFromTheLog(t *testing.T) {
 		r.openIndex()
 		found := 0
 		for n, id := range ids {
-			if slices.Equal(r.index.find(r.index.print(id)), []uint64{uint64(n + 1)}) {
+			if slices.Equal(r.index.find(r.index.mark(id)), []uint64{uint64(n + 1)}) {
 				found++
 			}
 		}
@@ -113,7 +111,7 @@ func TestEveryDamageOfTheFilesIsRepairedFromTheLog(t *testing.T) {
 			if filepath.Ext(name) != extension {
 				continue
 			}
-			if _, err := readBlocks(bytes.NewReader(content), r.index.print(r.log.ID()), func(block, int64) bool { return true }); err != nil {
+			if _, err := readBlocks(bytes.NewReader(content), r.index.mark(r.log.ID()), func(block, int64) bool { return true }); err != nil {
 				t.Errorf("%s: what was damaged is still in %s: %v", what, name, err)
 			}
 		}
@@ -133,7 +131,7 @@ func TestNoDamageTakesANewEventForACopy(t *testing.T) {
 		r.put(files)
 		r.openIndex()
 		for _, id := range strangers {
-			if found := r.index.find(r.index.print(id)); len(found) > 0 {
+			if found := r.index.find(r.index.mark(id)); len(found) > 0 {
 				t.Errorf("%s: %s is taken for a copy", what, id)
 			}
 		}
@@ -178,7 +176,7 @@ func TestACrashAtAnyStepBetweenTwoGenerationsForgetsNothing(t *testing.T) {
 		r.put(files)
 		r.openIndex()
 		for sequence, id := range []string{"a", "b", "c"} {
-			if got := r.index.find(r.index.print(id)); !slices.Equal(got, []uint64{uint64(sequence + 1)}) {
+			if got := r.index.find(r.index.mark(id)); !slices.Equal(got, []uint64{uint64(sequence + 1)}) {
 				t.Errorf("state %d: %s lies at %v", n, id, got)
 			}
 		}
@@ -258,14 +256,14 @@ func TestWhatSpeaksOfSequencesBehindTheEndOfTheLogLeavesTheDisk(t *testing.T) {
 	r := cutPower(t, func(r *rig) { r.receive("a", "b") }, func(r *rig) { r.receive("c", "d") })
 	r.openIndex()
 	for _, id := range []string{"c", "d"} {
-		if got := r.index.find(r.index.print(id)); len(got) > 0 {
+		if got := r.index.find(r.index.mark(id)); len(got) > 0 {
 			t.Errorf("%s lies at %v", id, got)
 		}
 	}
 	r.others("x", "y") // at the sequences of c and d
 	r.openIndex()
 	for _, id := range []string{"c", "d"} {
-		if got := r.index.find(r.index.print(id)); len(got) > 0 {
+		if got := r.index.find(r.index.mark(id)); len(got) > 0 {
 			t.Errorf("%s lies at %v again", id, got)
 		}
 	}

@@ -125,7 +125,7 @@ func (x *Index) save(all bool) error {
 	x.mu.Unlock()
 
 	var failed error
-	check := x.print(x.log.ID())
+	check := x.mark(x.log.ID())
 	for _, u := range blocks {
 		if gone[u.of] {
 			continue

@@ -142,8 +142,8 @@ func Open(log Log, bell Bell, o Options) (*Index, error) {
 	return x, nil
 }
 
-// print returns the fingerprint of an id.
-func (x *Index) print(id string) uint64 { return siphash.Hash(x.key[0], x.key[1], []byte(id)) }
+// mark returns the fingerprint of an id.
+func (x *Index) mark(id string) uint64 { return siphash.Hash(x.key[0], x.key[1], []byte(id)) }
 
 // Settle returns when the index knows everything that the log holds at this moment, and takes back all claims. The first call reads the files, and from the log what they
 // lack. It returns an error of the log or of ctx, and can be called again.
@@ -168,7 +168,7 @@ func (x *Index) Claim(ctx context.Context, records []eventlog.Record) (fresh, co
 	}
 	prints := make([]uint64, len(records))
 	for n := range records {
-		prints[n] = x.print(records[n].ID)
+		prints[n] = x.mark(records[n].ID)
 	}
 	suspects, err := x.suspects(records, prints)
 	if err != nil {
@@ -251,7 +251,7 @@ func (x *Index) Stored(records []eventlog.Record, done eventlog.Appended) {
 	}
 	prints := make([]uint64, len(records))
 	for n := range records {
-		prints[n] = x.print(records[n].ID)
+		prints[n] = x.mark(records[n].ID)
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -309,7 +309,7 @@ func (x *Index) stir() {
 // Find returns the entry of an event id, and false if there is none: it never was, the index does not reach back to it, or the log does not keep it. Every event that was
 // visible when Find was called is found.
 func (x *Index) Find(ctx context.Context, id string) (eventlog.Entry, bool, error) {
-	p := x.print(id)
+	p := x.mark(id)
 	for again := true; ; again = false {
 		x.mu.Lock()
 		ready, found := x.ready, x.find(p)

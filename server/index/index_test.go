@@ -383,7 +383,7 @@ func TestTwoIDsWithOneFingerprintAreBothTakenAndFound(t *testing.T) {
 	r.receive("a")
 	// As if the fingerprint of b were that of a.
 	r.index.mu.Lock()
-	r.index.add(block{from: 1, through: 1, entries: []entry{{r.index.print("b"), 1}}})
+	r.index.add(block{from: 1, through: 1, entries: []entry{{r.index.mark("b"), 1}}})
 	r.index.mu.Unlock()
 	if copies := r.receive("b"); len(copies) > 0 {
 		t.Fatal("an event is lost to another with its fingerprint")
@@ -443,7 +443,7 @@ func TestSequencesAreRightWhoeverAppendsInBetween(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := r.index.find(r.index.print(e.ID)); !slices.Equal(got, []uint64{e.Sequence}) {
+		if got := r.index.find(r.index.mark(e.ID)); !slices.Equal(got, []uint64{e.Sequence}) {
 			t.Errorf("%s lies at %d, the index says %v", e.ID, e.Sequence, got)
 		}
 		n++
@@ -524,7 +524,7 @@ func TestAStepThatWasReadBackInPartLiesWhereItLies(t *testing.T) {
 		t.Fatal(err)
 	}
 	for n, id := range []string{"a", "o", "b"} {
-		if got := r.index.find(r.index.print(id)); !slices.Equal(got, []uint64{uint64(n + 1)}) {
+		if got := r.index.find(r.index.mark(id)); !slices.Equal(got, []uint64{uint64(n + 1)}) {
 			t.Errorf("%s lies at %v, want %d", id, got, n+1)
 		}
 	}
@@ -534,11 +534,11 @@ func TestAStepThatWasReadBackInPartLiesWhereItLies(t *testing.T) {
 func TestWhatAStepToldIsNotTakenFromTheLogOnceMore(t *testing.T) {
 	r := newRig(t, eventlog.Options{})
 	r.receive("a", "b")
-	entries := []entry{{r.index.print("a"), 1}, {r.index.print("b"), 2}, {r.index.print("c"), 3}}
+	entries := []entry{{r.index.mark("a"), 1}, {r.index.mark("b"), 2}, {r.index.mark("c"), 3}}
 	r.index.advance(block{from: 1, through: 2, entries: slices.Clone(entries[:2])})
 	r.index.advance(block{from: 2, through: 3, entries: slices.Clone(entries[1:])})
 	for n, id := range []string{"a", "b", "c"} {
-		if got := r.index.find(r.index.print(id)); !slices.Equal(got, []uint64{uint64(n + 1)}) {
+		if got := r.index.find(r.index.mark(id)); !slices.Equal(got, []uint64{uint64(n + 1)}) {
 			t.Errorf("%s lies at %v, want %d", id, got, n+1)
 		}
 	}

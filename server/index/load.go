@@ -99,7 +99,7 @@ func (x *Index) read(ctx context.Context, from, through uint64, take func(block)
 			b = block{from: e.Sequence}
 		}
 		if e.ID != "" {
-			b.entries = append(b.entries, entry{x.print(e.ID), e.Sequence})
+			b.entries = append(b.entries, entry{x.mark(e.ID), e.Sequence})
 			b.meet(e.Time)
 		}
 		if b.through = e.Sequence; len(b.entries) == readChunk {
@@ -126,7 +126,7 @@ func (x *Index) advance(b block) {
 		b.entries = slices.DeleteFunc(b.entries, func(e entry) bool { return e.sequence <= x.position })
 	}
 	for _, e := range b.entries {
-		delete(x.claims, e.print)
+		delete(x.claims, e.mark)
 	}
 	x.position = b.through
 	x.add(b)
@@ -243,7 +243,7 @@ func (x *Index) loadFile(path string, last uint64, covered *coverage) (*generati
 	var entries []entry
 	beyond := int64(-1)
 	g.size = headerLen
-	good, err := readBlocks(f, x.print(x.log.ID()), func(b block, end int64) bool {
+	good, err := readBlocks(f, x.mark(x.log.ID()), func(b block, end int64) bool {
 		if b.through > last {
 			beyond = g.size
 			return false

@@ -8,7 +8,7 @@ import (
 )
 
 // entry is one id: its fingerprint, and where its event lies in the log.
-type entry struct{ print, sequence uint64 }
+type entry struct{ mark, sequence uint64 }
 
 // run is a sorted set of entries that never changes: 12 bytes each, and less than half a byte for the fence. A fingerprint may stand in it more than once.
 type run struct {
@@ -35,14 +35,14 @@ func newRuns(entries []entry) (runs []*run) {
 		return append(newRuns(entries[:far]), newRuns(entries[far:])...)
 	}
 	slices.SortFunc(entries, func(a, b entry) int {
-		if a.print != b.print {
-			return cmp.Compare(a.print, b.print)
+		if a.mark != b.mark {
+			return cmp.Compare(a.mark, b.mark)
 		}
 		return cmp.Compare(a.sequence, b.sequence)
 	})
 	r := allocate(len(entries), base)
 	for i, e := range entries {
-		r.prints[i], r.deltas[i] = e.print, uint32(e.sequence-base)
+		r.prints[i], r.deltas[i] = e.mark, uint32(e.sequence-base)
 	}
 	r.fortify()
 	return []*run{r}

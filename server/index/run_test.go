@@ -19,11 +19,11 @@ func TestEveryEntryIsFoundInRunsOfAnySizeHoweverMerged(t *testing.T) {
 				e := entry{random.Uint64(), uint64(1000 + n)}
 				switch random.IntN(10) {
 				case 0:
-					e.print = uint64(random.IntN(3)) // the same ones, at the lower end
+					e.mark = uint64(random.IntN(3)) // the same ones, at the lower end
 				case 1:
-					e.print = math.MaxUint64 - uint64(random.IntN(3))
+					e.mark = math.MaxUint64 - uint64(random.IntN(3))
 				}
-				want[e.print] = append(want[e.print], e.sequence)
+				want[e.mark] = append(want[e.mark], e.sequence)
 				step = append(step, e)
 			}
 			for _, r := range newRuns(step) {
