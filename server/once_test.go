@@ -66,6 +66,7 @@ func TestAnItemIsOneEventHoweverAndWheneverItIsDeliveredAgain(t *testing.T) {
 	if got := messages(r.all()); !slices.Equal(got, []string{"wamid.1", "wamid.2", "wamid.3"}) {
 		t.Errorf("stored %v", got)
 	}
+	r.metric("eventrelay_index_events 3")
 }
 
 func TestABodyThatIsDeliveredTwiceAtOneInstantIsOneEvent(t *testing.T) {
