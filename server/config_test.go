@@ -55,6 +55,9 @@ func TestWhatCannotWorkIsRefusedNamingTheFlag(t *testing.T) {
 	}{
 		{[]string{"--http-addr", "0.0.0.0:8081"}, "--http-addr"},
 		{[]string{"--http-addr", ":8081"}, "--http-addr"},
+		{[]string{"--max-stream-age", "10ms"}, "--max-stream-age"},
+		{[]string{"--max-stream-age", "-1h"}, "--max-stream-age"},
+		{[]string{"--max-streams-per-caller", "-1"}, "--max-streams-per-caller"},
 		{[]string{"--grpc-addr", "192.0.2.1:9090"}, "--grpc-addr"},
 		{[]string{"--grpc-addr", "[::]:9090"}, "--grpc-addr"},
 		{[]string{"--grpc-addr", "example.org:9090"}, "--grpc-addr"},

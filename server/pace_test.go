@@ -30,8 +30,8 @@ const runAsBare = "EVENTRELAY_TEST_RUN_AS_BARE"
 // bareMemory is the value of runAsBare for a receiver that keeps nothing.
 const bareMemory = "memory"
 
-// serveBare is the bare receiver. It says where it listens, and serves until it is killed.
-func serveBare(dir string) {
+// receiveBare is the bare receiver. It says where it listens, and serves until it is killed.
+func receiveBare(dir string) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		panic(err)

@@ -36,7 +36,11 @@ func TestMain(m *testing.M) {
 		return
 	}
 	if dir := os.Getenv(runAsBare); dir != "" {
-		serveBare(dir)
+		receiveBare(dir)
+		return
+	}
+	if role := os.Getenv(runAsRole); role != "" {
+		roles[role]()
 		return
 	}
 	goleak.VerifyTestMain(m,

@@ -139,23 +139,30 @@ func (g *Guard) Unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, 
 // Stream refuses streams of who may not open them. A stream whose token is removed, expires or loses its role ends in place of the next message: nothing more is sent
 // on it or taken from it.
 func (g *Guard) Stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	if err := g.admit(stream.Context(), info.FullMethod); err != nil {
-		return err
-	}
-	if g.tokens == nil || g.roles[info.FullMethod] == Anyone {
-		return handler(srv, stream)
-	}
-	shown, err := digestOf(metadata.ValueFromIncomingContext(stream.Context(), "authorization"))
+	guarded, err := g.guarded(stream, info.FullMethod)
 	if err != nil {
 		return err
 	}
-	guarded := &guardedStream{ServerStream: stream, guard: g, method: info.FullMethod, required: g.roles[info.FullMethod], shown: shown}
-	if caller, err := g.tokens.find(shown); err == nil {
-		guarded.ctx = context.WithValue(stream.Context(), callerKey{}, caller.name)
-	} else {
-		guarded.ctx = stream.Context()
-	}
 	return handler(srv, guarded)
+}
+
+// guarded returns the stream as it is guarded while it is open, or why it may not be opened.
+func (g *Guard) guarded(stream grpc.ServerStream, method string) (grpc.ServerStream, error) {
+	ctx := stream.Context()
+	if err := g.admit(ctx, method); err != nil {
+		return nil, err
+	}
+	if g.tokens == nil || g.roles[method] == Anyone {
+		return stream, nil
+	}
+	shown, err := digestOf(metadata.ValueFromIncomingContext(ctx, "authorization"))
+	if err != nil {
+		return nil, err
+	}
+	if caller, err := g.tokens.find(shown); err == nil { // else the first message says so
+		ctx = context.WithValue(ctx, callerKey{}, caller.name)
+	}
+	return &guardedStream{ServerStream: stream, guard: g, method: method, required: g.roles[method], shown: shown, ctx: ctx}, nil
 }
 
 // callerKey is where the context of a stream has the name of the caller's token.

@@ -170,6 +170,24 @@ func TestWithoutTokensEverybodyMayDoEverything(t *testing.T) {
 	}
 }
 
+func TestAStreamKnowsItsCallerByTheNameOfTheToken(t *testing.T) {
+	w := covered(t)
+	for shown, want := range map[string]string{readerToken: "billing", operatorToken: "ops"} {
+		err := w.guard.Stream(nil, &stream{ctx: calling("Bearer " + shown)}, &grpc.StreamServerInfo{FullMethod: readMethod}, func(_ any, s grpc.ServerStream) error {
+			if got := Caller(s.Context()); got != want {
+				t.Errorf("the caller is %q, want %q", got, want)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	if got := Caller(t.Context()); got != "" {
+		t.Errorf("nobody is %q", got)
+	}
+}
+
 func TestAnOpenStreamEndsWhenItsTokenIsGone(t *testing.T) {
 	for what, content := range map[string]string{
 		"removed":  "tokens: []\n",

@@ -18,6 +18,8 @@ type Entry struct {
 	Time     time.Time // when the event was received, as Record.Time
 	Origin   Origin
 	Data     []byte // the caller's to keep; nil from ReadHeaders
+	// More says that another entry follows at once, for readers who would rather do something once for all of them.
+	More bool
 }
 
 const (
@@ -167,13 +169,15 @@ func (l *Log) follow(ctx context.Context, k *link, from *start, last uint64, hea
 			idle = last > 0
 			continue
 		}
-		for _, it := range items {
+		for i, it := range items {
 			if last > 0 && it.seq > last {
 				from.seq = last + 1
 				return nil
 			}
 			from.seq = it.seq + 1
-			if !yield(entryOf(it, headersOnly), nil) {
+			entry := entryOf(it, headersOnly)
+			entry.More = i+1 < len(items)
+			if !yield(entry, nil) {
 				return errStopped
 			}
 			if it.seq == last {

@@ -26,6 +26,8 @@ type Entry struct {
 	Sequence uint64
 	// Data is the serialized event, without cursor and sequence. Nobody may change it.
 	Data []byte
+	// More says that the next entry follows at once: the bell rings for both together.
+	More bool
 }
 
 // Log is what the hub follows and its readers read.
@@ -114,6 +116,11 @@ func (h *Hub) follow(ctx context.Context) (moved bool, err error) {
 	if err := h.Start(ctx); err != nil {
 		return false, err
 	}
+	defer func() { // what was to come with the next entry, if that does not come
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.ring()
+	}()
 	for entry, err := range h.log.Tail(ctx, h.Last()) {
 		if err != nil {
 			return moved, err
@@ -124,7 +131,7 @@ func (h *Hub) follow(ctx context.Context) (moved bool, err error) {
 	return moved, nil
 }
 
-// advance moves the end of the log forward by one entry and wakes everyone.
+// advance moves the end of the log forward by one entry and wakes everyone, unless more follows at once.
 func (h *Hub) advance(entry Entry) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -136,7 +143,9 @@ func (h *Hub) advance(entry Entry) {
 	}
 	h.recent.add(entry)
 	h.last = entry.Sequence
-	h.ring()
+	if !entry.More {
+		h.ring()
+	}
 }
 
 // ring wakes everyone. mu is held.

@@ -17,6 +17,8 @@ type decodings struct {
 	// order holds their sequences, oldest first.
 	order []uint64
 	bytes int
+	// made is how many events were decoded.
+	made int
 }
 
 // decoding is an event that is decoded once, by whoever comes first.
@@ -37,6 +39,7 @@ func (d *decodings) event(entry hub.Entry, decode func(hub.Entry) (*eventrelayv1
 			d.events = map[uint64]*decoding{}
 		}
 		d.events[entry.Sequence] = found
+		d.made++
 		d.order = append(d.order, entry.Sequence)
 		for d.bytes += found.size; d.bytes > maxDecodedBytes && len(d.order) > 1; d.order = d.order[1:] {
 			d.bytes -= d.events[d.order[0]].size

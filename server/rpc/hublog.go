@@ -37,7 +37,7 @@ func (l hubLog) Tail(ctx context.Context, after uint64) iter.Seq2[hub.Entry, err
 func hubEntries(from iter.Seq2[eventlog.Entry, error]) iter.Seq2[hub.Entry, error] {
 	return func(yield func(hub.Entry, error) bool) {
 		for entry, err := range from {
-			if !yield(hub.Entry{Sequence: entry.Sequence, Data: entry.Data}, err) {
+			if !yield(hub.Entry{Sequence: entry.Sequence, Data: entry.Data, More: entry.More}, err) {
 				return
 			}
 		}

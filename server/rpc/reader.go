@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"time"
 
 	"google.golang.org/grpc"
@@ -19,7 +20,7 @@ import (
 // reader is one stream: a position in the log that moves past every event, wanted or not. It belongs to one goroutine and keeps nothing of what it has sent.
 type reader struct {
 	service *EventService
-	stream  grpc.ServerStreamingServer[eventrelayv1.SubscribeResponse]
+	stream  grpc.ServerStream
 	filter  *filter.Shared
 	view    eventrelayv1.EventView
 	// interval is how long the stream is silent at most, end when it ends; zero for never.
@@ -48,24 +49,37 @@ type batch struct {
 
 // run serves the stream until the client goes, the server goes down, the stream's time is over, or retention overtakes the reader.
 func (r *reader) run(ctx context.Context) error {
+	defer func() {
+		if r.timer != nil {
+			r.timer.Stop()
+		}
+	}()
 	if err := r.send(); err != nil {
 		return err
 	}
+	// What waits, and most streams do, waits here: with little on its stack, which is what an idle stream costs.
 	for {
-		run, visible := r.service.hub.Recent(r.position)
-		var err error
-		switch {
-		case r.position >= visible || r.service.hub.Closed(): // what is left then is for the next connection
+		more, err := r.step(ctx)
+		if err == nil && !more {
 			err = r.wait(ctx)
-		case run.Len() > 0:
-			r.exact = true
-			err = r.take(run, true)
-		default:
-			err = r.catchUp(ctx, visible)
 		}
 		if err != nil {
 			return err
 		}
+	}
+}
+
+// step takes what comes next, and reports whether there was anything. There is not once the hub is closed: what is left then is for the next connection.
+func (r *reader) step(ctx context.Context) (bool, error) {
+	run, visible := r.service.hub.Recent(r.position)
+	switch {
+	case r.position >= visible || r.service.hub.Closed():
+		return false, nil
+	case run.Len() > 0:
+		r.exact = true
+		return true, r.take(run, true)
+	default:
+		return true, r.catchUp(ctx, visible)
 	}
 }
 
@@ -217,18 +231,11 @@ func (r *reader) wait(ctx context.Context) error {
 		case bell == nil:
 			return nil
 		}
-		until := r.sent.Add(r.interval)
-		if !r.end.IsZero() && r.end.Before(until) {
-			until = r.end
-		}
-		if r.timer == nil {
-			r.timer = time.NewTimer(time.Until(until))
-			defer r.timer.Stop()
-		} else {
-			r.timer.Reset(time.Until(until))
-		}
+		r.wind()
 		select {
 		case <-bell:
+			// On a busy machine others go first, the tail of the log among them: what they bring goes along in the same response.
+			runtime.Gosched()
 			return nil
 		case <-ctx.Done():
 			return ctx.Err()
@@ -237,6 +244,19 @@ func (r *reader) wait(ctx context.Context) error {
 				return err
 			}
 		}
+	}
+}
+
+// wind sets the timer to when the stream must be heard of again.
+func (r *reader) wind() {
+	until := r.sent.Add(r.interval)
+	if !r.end.IsZero() && r.end.Before(until) {
+		until = r.end
+	}
+	if r.timer == nil {
+		r.timer = time.NewTimer(time.Until(until))
+	} else {
+		r.timer.Reset(time.Until(until))
 	}
 }
 

@@ -48,6 +48,7 @@ type relay struct {
 	hub *hub.Hub
 	// counted is the list of drift.
 	counted *drift.Drift
+	service *EventService
 	events  eventrelayv1.EventServiceClient
 	schema  eventrelayv1.SchemaServiceClient
 	n       int
@@ -87,8 +88,9 @@ func newSilentRelay(t *testing.T, options eventlog.Options) *relay {
 		t.Fatal(err)
 	}
 	counted := drift.New(bell, log.ID, filepath.Join(options.Dir, "drift.json"), prometheus.NewRegistry(), quiet)
+	service := NewEventService(log, ids, bell, prometheus.NewRegistry(), quiet)
 	server, err := NewServer(Services{
-		Events:  NewEventService(log, ids, bell, prometheus.NewRegistry(), quiet),
+		Events:  service,
 		Sources: NewSourceService(fakeSources{}, connection.Providers{}),
 		Schema:  NewSchemaService(counted, log),
 		Health:  health.NewServer(),
@@ -114,7 +116,7 @@ func newSilentRelay(t *testing.T, options eventlog.Options) *relay {
 			t.Error(err)
 		}
 	})
-	return &relay{t: t, log: log, hub: bell, counted: counted, events: eventrelayv1.NewEventServiceClient(conn), schema: eventrelayv1.NewSchemaServiceClient(conn)}
+	return &relay{t: t, log: log, hub: bell, counted: counted, service: service, events: eventrelayv1.NewEventServiceClient(conn), schema: eventrelayv1.NewSchemaServiceClient(conn)}
 }
 
 // fakeSources can be read only.

@@ -11,13 +11,15 @@ import (
 
 	eventrelayv1 "eventrelay/gen/go/eventrelay/v1"
 	"eventrelay/server/eventlog"
+	"eventrelay/server/filter"
 )
 
 const (
 	// defaultCheckpointInterval is how long a stream is silent at most, unless the client says otherwise.
 	defaultCheckpointInterval = 5 * time.Second
-	// defaultMaxBytes is the size of a response unless the client says otherwise.
-	defaultMaxBytes = 1 << 20
+	// defaultMaxBytes is the size of a response unless the client says otherwise: less than the 1 MiB that is promised to be the most. Larger ones are not cheaper to send, a
+	// client sees nothing of one before it has all of it, and two of them wait in memory for a client that stopped reading.
+	defaultMaxBytes = 256 << 10
 	// maxPinned bounds the memory that one response keeps from being freed while it is on its way, unless the client asks for larger ones.
 	maxPinned = 1 << 20
 	// tailBytes is what a response takes beside its events, at most: the cursor and the backlog.
@@ -52,7 +54,11 @@ func (s *EventService) Subscribe(req *eventrelayv1.SubscribeRequest, stream grpc
 	}
 	s.meters.subscribers.Inc()
 	defer s.meters.subscribers.Dec()
+	return s.newReader(req, stream, wanted, position).run(ctx)
+}
 
+// newReader returns the reader that a request asks for.
+func (s *EventService) newReader(req *eventrelayv1.SubscribeRequest, stream grpc.ServerStream, wanted *filter.Shared, position uint64) *reader {
 	r := &reader{
 		service: s, stream: stream, filter: wanted, view: req.GetView(), position: position,
 		exact:     req.GetCursor() != "",
@@ -69,7 +75,7 @@ func (s *EventService) Subscribe(req *eventrelayv1.SubscribeRequest, stream grpc
 	if r.maxEvents == 0 {
 		r.maxEvents = math.MaxInt
 	}
-	return r.run(ctx)
+	return r
 }
 
 // start finds the sequence behind which a stream begins.

@@ -157,7 +157,7 @@ type SubscribeRequest struct {
 	CheckpointInterval *durationpb.Duration `protobuf:"bytes,7,opt,name=checkpoint_interval,json=checkpointInterval,proto3" json:"checkpoint_interval,omitempty"`
 	// The most events in one response. If 0, as many as fit in `max_bytes`.
 	MaxEvents int32 `protobuf:"varint,8,opt,name=max_events,json=maxEvents,proto3" json:"max_events,omitempty"`
-	// The size of a response in bytes that is not exceeded, except by a single larger event. If 0, 1 MiB.
+	// The size of a response in bytes that is not exceeded, except by a single larger event. If 0, 1 MiB, and less where larger ones gain nothing.
 	MaxBytes int32 `protobuf:"varint,9,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
 	// Durable subscriptions only: the most events that may be unacknowledged on this stream. If 0, 1000.
 	MaxOutstanding int32 `protobuf:"varint,10,opt,name=max_outstanding,json=maxOutstanding,proto3" json:"max_outstanding,omitempty"`

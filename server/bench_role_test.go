@@ -1,0 +1,300 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/alecthomas/kong"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/encoding"
+	protocodec "google.golang.org/grpc/encoding/proto"
+	"google.golang.org/grpc/mem"
+
+	"eventrelay/server/eventlog"
+	"eventrelay/server/translate"
+)
+
+// Benchmarks of streams put server and readers into processes of their own, as they are in life: the readers are in the test, the servers are the test binary in one of
+// these roles. A role serves until its standard input ends, and obeys the lines it reads there.
+const runAsRole = "EVENTRELAY_BENCH_RUN_AS"
+
+var roles = map[string]func(){"relay": relayRole, "bare": bareRole, "fanout": fanoutRole, "nats": natsRole}
+
+// role is a process in a role.
+type role struct {
+	b     *testing.B
+	stdin io.WriteCloser
+	lines *bufio.Scanner
+	// address is where it serves, http where it takes posts, if it does.
+	address, http string
+}
+
+// startRole starts a process in a role, which says where it serves before anything else.
+func startRole(b *testing.B, name string, args ...string) *role {
+	b.Helper()
+	command := exec.Command(os.Args[0], args...)
+	command.Env = append(os.Environ(), runAsRole+"="+name)
+	command.Stderr = os.Stderr
+	stdin, err := command.StdinPipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	stdout, err := command.StdoutPipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := command.Start(); err != nil {
+		b.Fatal(err)
+	}
+	r := &role{b: b, stdin: stdin, lines: bufio.NewScanner(stdout)}
+	b.Cleanup(func() {
+		stdin.Close()
+		command.Wait()
+	})
+	if _, err := fmt.Sscan(r.answer(), &r.address, &r.http); err != nil {
+		b.Fatalf("%s does not serve: %v", name, err)
+	}
+	return r
+}
+
+func (r *role) answer() string {
+	r.b.Helper()
+	if !r.lines.Scan() {
+		r.b.Fatalf("the process ended: %v", r.lines.Err())
+	}
+	return r.lines.Text()
+}
+
+// tell gives an order; ask waits for the answer.
+func (r *role) tell(format string, args ...any) { fmt.Fprintf(r.stdin, format+"\n", args...) }
+
+func (r *role) ask(format string, args ...any) string {
+	r.b.Helper()
+	r.tell(format, args...)
+	return r.answer()
+}
+
+// memory is how many bytes of heap and stacks the process uses after a collection.
+func (r *role) memory() (n int64) {
+	r.b.Helper()
+	fmt.Sscan(r.ask("memory"), &n)
+	return n
+}
+
+// obey answers orders until the standard input ends.
+func obey(orders map[string]func(number int) string) {
+	orders["memory"] = func(int) string {
+		var m runtime.MemStats
+		for range 3 { // pools are emptied by the second one
+			runtime.GC()
+		}
+		runtime.ReadMemStats(&m)
+		return strconv.FormatUint(m.HeapAlloc+m.StackInuse, 10)
+	}
+	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
+		var order string
+		var number int
+		fmt.Sscan(lines.Text(), &order, &number)
+		if answer := orders[order](number); answer != "" {
+			fmt.Println(answer)
+		}
+	}
+}
+
+// relayRole is the whole server. What is appended comes from inside, so that an order for events costs the benchmark no HTTP and no translation; the log is the real one,
+// on disk and synced.
+func relayRole() {
+	var c config
+	parser, err := kong.New(&c)
+	if err == nil {
+		_, err = parser.Parse(os.Args[1:])
+	}
+	if err != nil {
+		panic(err)
+	}
+	s, err := open(context.Background(), c, slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError})))
+	if err != nil {
+		panic(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var serving sync.WaitGroup
+	serving.Go(func() { s.serve(ctx) })
+	fmt.Println(s.grpcListen.Addr(), s.webhookListener.Addr())
+	f := &feeder{log: s.log}
+	obey(map[string]func(int) string{
+		"append": func(n int) string {
+			f.append(n)
+			for s.hub.Last() < uint64(f.appended.Load()) {
+				time.Sleep(time.Millisecond)
+			}
+			return "done"
+		},
+		"feed": func(int) string { n := f.appended.Load(); f.feed(); return strconv.FormatInt(n, 10) },
+		"read": func(n int) string { f.read.Store(int64(n)); return "" },
+		"stop": func(int) string { f.stop(); return strconv.FormatInt(f.appended.Load(), 10) },
+	})
+	cancel()
+	serving.Wait()
+}
+
+// feeder appends events to the log.
+type feeder struct {
+	log            *eventlog.Log
+	appended, read atomic.Int64
+	running        sync.WaitGroup
+	stopped        atomic.Bool
+}
+
+const (
+	// feedStep is how many events are appended at once; feedLead is how many more than the slowest reader has read may lie in the log: with fewer, all would wait for the
+	// disk, with more, for the reading of it.
+	feedStep = 250
+	feedLead = 4000
+)
+
+// feed appends for as long as the slowest reader is not too far behind, until stop.
+func (f *feeder) feed() {
+	f.stopped.Store(false)
+	f.read.Store(f.appended.Load())
+	f.running.Go(func() {
+		for !f.stopped.Load() {
+			if f.appended.Load()-f.read.Load() < feedLead {
+				f.append(feedStep)
+			} else {
+				time.Sleep(200 * time.Microsecond)
+			}
+		}
+	})
+}
+
+func (f *feeder) stop() {
+	f.stopped.Store(true)
+	f.running.Wait()
+}
+
+// kinds are how many different events there are, for filters to tell apart.
+const kinds = 10
+
+// samples are events of each kind, as ingest makes them of a body of 1 KB.
+var samples = sync.OnceValue(func() (events []translate.Event) {
+	for kind := range kinds {
+		events = append(events, translate.Translate(translate.Notification{Source: "dev", Body: body(fmt.Sprintf("wamid.%d", kind), kind)})[0])
+	}
+	return events
+})
+
+// body is a webhook of 1 KB with one text message.
+func body(id string, kind int) []byte {
+	mark := fmt.Sprintf("kind%d ", kind)
+	return text(id, mark+strings.Repeat("x", 1024-len(text(id, mark))))
+}
+
+func (f *feeder) append(n int) {
+	now := time.Now()
+	for ; n > 0; n -= feedStep {
+		var records []eventlog.Record
+		for range min(n, feedStep) {
+			i := int(f.appended.Add(1))
+			ev := samples()[i%kinds]
+			records = append(records, eventlog.Record{
+				ID: fmt.Sprintf("%026d", i), Source: "dev", Type: ev.Type, OrderingKey: ev.OrderingKey, Time: now,
+				Origin: eventlog.Origin{Journal: "bench", Record: uint64(i)}, Data: ev.Data,
+			})
+		}
+		if _, err := f.log.Append(context.Background(), records); err != nil {
+			panic(err)
+		}
+	}
+}
+
+// relayArgs are the flags of a relay with its data in dir.
+func relayArgs(dir string) []string {
+	return args(dir, "--log-level", "error", "--data-dir", filepath.Join(dir, "data"))
+}
+
+// bareRole is grpc-go and nothing else: on each stream it sends the request's own bytes, ready made, again and again, as fast as the stream takes them; once, if they begin
+// with a zero.
+func bareRole() {
+	handler := func(_ any, stream grpc.ServerStream) error {
+		var message rawMessage
+		if err := stream.RecvMsg(&message); err != nil {
+			return err
+		}
+		if message.bytes[0] == 0 {
+			if err := stream.SendMsg(&message); err != nil {
+				return err
+			}
+			<-stream.Context().Done()
+			return nil
+		}
+		for {
+			if err := stream.SendMsg(&message); err != nil {
+				return err
+			}
+		}
+	}
+	serveBare(handler, map[string]func(int) string{}, "-")
+}
+
+// serveBare serves one streaming method and obeys.
+func serveBare(handler grpc.StreamHandler, orders map[string]func(int) string, http string) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		panic(err)
+	}
+	server := grpc.NewServer(grpc.ForceServerCodecV2(newRawCodec()))
+	server.RegisterService(&grpc.ServiceDesc{
+		ServiceName: "bench.Bare", HandlerType: (*any)(nil),
+		Streams: []grpc.StreamDesc{{StreamName: "Stream", Handler: handler, ServerStreams: true}},
+	}, nil)
+	go server.Serve(listener)
+	fmt.Println(listener.Addr(), http)
+	obey(orders)
+	server.Stop()
+}
+
+// rawMessage is a message that is neither encoded nor decoded.
+type rawMessage struct {
+	bytes []byte
+	// taken gets what is received, instead of bytes, and must be done with it when it returns.
+	taken func(mem.BufferSlice)
+}
+
+// rawCodec passes raw messages as they are.
+type rawCodec struct{ encoding.CodecV2 }
+
+func newRawCodec() rawCodec { return rawCodec{encoding.GetCodecV2(protocodec.Name)} }
+
+func (c rawCodec) Marshal(v any) (mem.BufferSlice, error) {
+	if m, ok := v.(*rawMessage); ok {
+		return mem.BufferSlice{mem.SliceBuffer(m.bytes)}, nil
+	}
+	return c.CodecV2.Marshal(v)
+}
+
+func (c rawCodec) Unmarshal(data mem.BufferSlice, v any) error {
+	m, ok := v.(*rawMessage)
+	switch {
+	case !ok:
+		return c.CodecV2.Unmarshal(data, v)
+	case m.taken != nil:
+		m.taken(data)
+	default:
+		m.bytes = data.Materialize()
+	}
+	return nil
+}

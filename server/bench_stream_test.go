@@ -1,0 +1,296 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	eventrelayv1 "eventrelay/gen/go/eventrelay/v1"
+)
+
+const (
+	// warmUp is how long streams run before they are measured, for windows to open and buffers to grow; measured is how long they are.
+	warmUp   = 500 * time.Millisecond
+	measured = 1200 * time.Millisecond
+	// rounds is how often ours and the limits are measured in turn; what is reported are medians, of the ratios too, so that what else the machine does hits both.
+	rounds = 3
+)
+
+// BenchmarkFanout delivers events, as they become durable, to many readers: a feeder in the server's process appends to the real log, in steps of 250 that are synced, while the
+// slowest reader is less than 4000 events behind, so that the ring, not the disk, is what they read from. Appending goes on throughout and costs its share of the machine; with
+// 1 and 10 readers it is all there is to wait for, so deliveries are as many times what the log appends, and the limit says little.
+//
+// The limit is bare grpc-go that sends one ready message of the same size (that of a response with one event of a body of 1 KB) at a time, and that batched is the same with as
+// many of them in a message as a response of ours had events. All three are measured in turn. With decode=false readers pass over the bytes, here and there; with decode=true
+// both decode every event.
+func BenchmarkFanout(b *testing.B) {
+	for _, subscribers := range []int{1, 10, 100, 1000} {
+		for _, view := range []eventrelayv1.EventView{eventrelayv1.EventView_EVENT_VIEW_FULL, eventrelayv1.EventView_EVENT_VIEW_TYPED} {
+			for _, decode := range []bool{false, true} {
+				b.Run(fmt.Sprintf("subscribers=%d/view=%s/decode=%t", subscribers, view.String()[len("EVENT_VIEW_"):], decode), func(b *testing.B) {
+					for b.Loop() {
+						fanout(b, subscribers, &eventrelayv1.SubscribeRequest{View: view}, decode)
+					}
+				})
+			}
+		}
+	}
+}
+
+func fanout(b *testing.B, subscribers int, request *eventrelayv1.SubscribeRequest, decode bool) {
+	b.Helper()
+	relay, bare := startRole(b, "relay", relayArgs(b.TempDir())...), startRole(b, "bare")
+	relay.ask("append 1")
+	message := oneResponse(b, relay, request)
+	var events, batches, limits, ofLimit, ofBatched []float64
+	for range rounds {
+		limit := bareRate(b, bare, subscribers, message, 1, decode)
+		ours := openReaders(b, relay.address, subscribers, func(int) what { return what{method: subscribeMethod, request: request, decode: decode} })
+		got := ours.measureFed(relay, 1)
+		ours.close()
+		batch := max(1, int(got.batch+0.5))
+		batched := bareRate(b, bare, subscribers, repeat(message, batch), batch, decode)
+		events, batches, limits = append(events, got.events), append(batches, got.batch), append(limits, limit.events)
+		ofLimit, ofBatched = append(ofLimit, got.events/limit.events), append(ofBatched, got.events/batched.events)
+	}
+	b.ReportMetric(median(events), "deliveries/s")
+	b.ReportMetric(median(batches), "events/response")
+	b.ReportMetric(median(limits), "limit/s")
+	b.ReportMetric(median(ofLimit), "of-limit")
+	b.ReportMetric(median(ofBatched), "of-batched")
+}
+
+// measureFed measures readers while a relay is fed. Each of them gets one of so many events.
+func (r *readers) measureFed(relay *role, oneOf int64) rates {
+	r.b.Helper()
+	var appended int64
+	fmt.Sscan(relay.ask("feed"), &appended)
+	_, _, first := r.sum()
+	got := r.measure(warmUp, measured, func() {
+		_, _, least := r.sum()
+		relay.tell("read %d", appended+(least-first)*oneOf)
+	})
+	relay.ask("stop")
+	return got
+}
+
+// repeat puts a message n times into one. Of a protobuf message that is the merge of them: the events of all.
+func repeat(message []byte, n int) (all []byte) {
+	for range n {
+		all = append(all, message...)
+	}
+	return all
+}
+
+func median(of []float64) float64 { return quantile(of, 0.5) }
+
+func quantile(of []float64, q float64) float64 {
+	sorted := slices.Sorted(slices.Values(of))
+	return sorted[int(q*float64(len(sorted)-1)+0.5)]
+}
+
+// BenchmarkStoppedReader reads with 100 readers, then lets one of them stand still for as long again. others is the rate of the others beside the rate of before, memory what
+// the server's memory grew by when all was read but by the one.
+func BenchmarkStoppedReader(b *testing.B) {
+	relay := startRole(b, "relay", relayArgs(b.TempDir())...)
+	relay.ask("append 1")
+	for b.Loop() {
+		var others, memory []float64
+		for range rounds {
+			r := openReaders(b, relay.address, 100, func(int) what { return what{method: subscribeMethod, request: &eventrelayv1.SubscribeRequest{}} })
+			all := r.all
+			r.all = all[1:]
+			before := r.measureFed(relay, 1)
+			held := relay.memory()
+			all[0].paused.Lock()
+			during := r.measureFed(relay, 1)
+			memory = append(memory, float64(relay.memory()-held))
+			all[0].paused.Unlock()
+			others = append(others, during.events/before.events)
+			r.close()
+		}
+		b.ReportMetric(median(others), "others")
+		b.ReportMetric(median(memory), "memory-B")
+	}
+}
+
+// BenchmarkFilter reads with 1000 readers and 10 filters, each of which wants one event in ten. checked is how many times a second a reader was spared or given an event.
+func BenchmarkFilter(b *testing.B) {
+	const subscribers = 1000
+	relay, bare := startRole(b, "relay", relayArgs(b.TempDir())...), startRole(b, "bare")
+	relay.ask("append 1")
+	message := oneResponse(b, relay, &eventrelayv1.SubscribeRequest{})
+	for b.Loop() {
+		var events, ofLimit []float64
+		for range rounds {
+			limit := bareRate(b, bare, subscribers, message, 1, false)
+			r := openReaders(b, relay.address, subscribers, func(i int) what {
+				return what{method: subscribeMethod, request: &eventrelayv1.SubscribeRequest{Filter: fmt.Sprintf(`event.message.text.body.startsWith("kind%d ")`, i%kinds)}}
+			})
+			got := r.measureFed(relay, kinds)
+			r.close()
+			events, ofLimit = append(events, got.events), append(ofLimit, got.events/limit.events)
+		}
+		b.ReportMetric(median(events), "deliveries/s")
+		b.ReportMetric(kinds*median(events), "checked/s")
+		b.ReportMetric(median(ofLimit), "of-limit")
+	}
+}
+
+// BenchmarkIdleStream is the memory, heap and stacks, that the server has for a stream on which nothing happens, beside that of a bare grpc-go stream that has sent one message.
+func BenchmarkIdleStream(b *testing.B) {
+	const streams = 1000
+	for _, own := range []bool{true, false} {
+		b.Run(fmt.Sprintf("connections=%d", map[bool]int{true: streams, false: 1}[own]), func(b *testing.B) {
+			for b.Loop() {
+				relay, bare := startRole(b, "relay", relayArgs(b.TempDir())...), startRole(b, "bare")
+				relay.ask("append 1")
+				ours := idle(b, relay, own, what{method: subscribeMethod, request: &eventrelayv1.SubscribeRequest{}}, streams)
+				limit := idle(b, bare, own, what{method: bareMethod, request: &rawMessage{bytes: make([]byte, 40)}, each: 1}, streams)
+				b.ReportMetric(ours, "B/stream")
+				b.ReportMetric(limit, "bare-B/stream")
+				b.ReportMetric(ours-limit, "above-bare-B")
+			}
+		})
+	}
+}
+
+func idle(b *testing.B, server *role, own bool, w what, streams int) float64 {
+	b.Helper()
+	w.oneConnection = !own
+	first := openReaders(b, server.address, 10, func(int) what { return w }) // what is made once is there
+	first.close()
+	before := server.memory()
+	r := openReaders(b, server.address, streams, func(int) what { return w })
+	defer r.close()
+	return float64(server.memory()-before) / float64(streams)
+}
+
+// BenchmarkCatchUp reads 200 000 events that lie in the log, with one reader from the earliest. The limit is an ordered consumer of the JetStream client that reads the same
+// number of messages of the same size from a server of its own, over a socket as ours does. Neither decodes what it reads, unless decode=true, for ours alone.
+func BenchmarkCatchUp(b *testing.B) {
+	const events = 200_000
+	relay := startRole(b, "relay", relayArgs(b.TempDir())...)
+	relay.ask("append %d", events)
+	stream := startRole(b, "nats", strconv.Itoa(events), strconv.Itoa(len(samples()[0].Data)), b.TempDir())
+	for _, decode := range []bool{false, true} {
+		b.Run(fmt.Sprintf("decode=%t", decode), func(b *testing.B) {
+			for b.Loop() {
+				var rate, limit, ofLimit []float64
+				for range rounds {
+					consumer := orderedConsumer(b, stream.address, events)
+					begin := time.Now()
+					r := openReaders(b, relay.address, 1, func(int) what {
+						return what{method: subscribeMethod, decode: decode, request: &eventrelayv1.SubscribeRequest{
+							Start: &eventrelayv1.SubscribeRequest_StartFrom{StartFrom: eventrelayv1.StartFrom_START_FROM_EARLIEST},
+						}}
+					})
+					for n := int64(0); n < events; n, _, _ = r.sum() {
+						time.Sleep(time.Millisecond)
+					}
+					ours := events / time.Since(begin).Seconds()
+					r.close()
+					rate, limit, ofLimit = append(rate, ours), append(limit, consumer), append(ofLimit, ours/consumer)
+				}
+				b.ReportMetric(median(rate), "events/s")
+				b.ReportMetric(median(limit), "limit/s")
+				b.ReportMetric(median(ofLimit), "of-limit")
+			}
+		})
+	}
+}
+
+// BenchmarkLatency posts 200 events a second, each at its time whatever became of those before, and takes the time from then to the receipt by each of 100 readers, who decode
+// what they get. The limit is the least that does the same: net/http, the check of the signature, one write that is synced, and a message handed to each of 100 bare streams.
+func BenchmarkLatency(b *testing.B) {
+	relay, bare := startRole(b, "relay", relayArgs(b.TempDir())...), startRole(b, "fanout", b.TempDir())
+	for b.Loop() {
+		var ours, limit []float64
+		for range rounds {
+			limit = append(limit, latencies(b, bare, what{method: bareMethod, request: &rawMessage{bytes: []byte{1}}, decode: true})...)
+			ours = append(ours, latencies(b, relay, what{method: subscribeMethod, request: &eventrelayv1.SubscribeRequest{}, decode: true})...)
+		}
+		for _, q := range []struct {
+			name string
+			q    float64
+		}{{"p50", 0.5}, {"p99", 0.99}, {"p99.9", 0.999}} {
+			b.ReportMetric(quantile(ours, q.q), q.name+"-ms")
+			b.ReportMetric(quantile(limit, q.q), q.name+"-limit-ms")
+			if q.name == "p99" {
+				b.ReportMetric(quantile(ours, q.q)/quantile(limit, q.q), "p99-of-limit")
+			}
+		}
+	}
+}
+
+// latencies posts for a while and returns the milliseconds to each receipt.
+func latencies(b *testing.B, server *role, w what) (all []float64) {
+	b.Helper()
+	const rate, readers = 200, 100
+	posts := int(measured.Seconds() * rate)
+	mark := strconv.FormatInt(time.Now().UnixNano(), 36)
+	var (
+		mu       sync.Mutex
+		due      = make([]time.Time, posts)
+		received atomic.Int64
+	)
+	w.got = func(resp *eventrelayv1.SubscribeResponse) {
+		now := time.Now()
+		for _, event := range resp.GetEvents() {
+			from, number, _ := strings.Cut(event.GetMessage().GetId(), ".")
+			n, err := strconv.Atoi(number)
+			if from != mark || err != nil {
+				continue
+			}
+			mu.Lock()
+			all = append(all, float64(now.Sub(due[n]))/1e6)
+			mu.Unlock()
+			received.Add(1)
+		}
+	}
+	r := openReaders(b, server.address, readers, func(int) what { return w })
+	defer r.close()
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
+	defer client.CloseIdleConnections()
+	var posting sync.WaitGroup
+	begin := time.Now().Add(50 * time.Millisecond)
+	for n := range posts {
+		at := begin.Add(time.Duration(n) * time.Second / rate)
+		mu.Lock()
+		due[n] = at
+		mu.Unlock()
+		time.Sleep(time.Until(at))
+		posting.Go(func() {
+			data := body(fmt.Sprintf("%s.%d", mark, n), 0)
+			req, err := http.NewRequest(http.MethodPost, "http://"+server.http+"/webhooks/dev", bytes.NewReader(data))
+			if err != nil {
+				panic(err)
+			}
+			req.Header.Set("Content-Type", "application/json")
+			req.Header.Set("X-Hub-Signature-256", "sha256="+sign(devSecret, data))
+			resp, err := client.Do(req)
+			if err != nil {
+				b.Error(err)
+				return
+			}
+			if resp.Body.Close(); resp.StatusCode != http.StatusOK {
+				b.Errorf("answered %d", resp.StatusCode)
+			}
+		})
+	}
+	posting.Wait()
+	for deadline := time.Now().Add(10 * time.Second); received.Load() < int64(posts*readers) && time.Now().Before(deadline); {
+		time.Sleep(time.Millisecond)
+	}
+	if n := received.Load(); n != int64(posts*readers) {
+		b.Fatalf("%d receipts of %d", n, posts*readers)
+	}
+	return all
+}
