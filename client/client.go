@@ -47,10 +47,11 @@ const (
 	// maxResponse is what a response may measure: stock gRPC clients stop at 4 MiB, and a single event may be close to that before its encoding around it.
 	maxResponse = 16 << 20
 	// keepaliveTime is how long a connection may be without a byte before it is asked whether it still lives. Longer than the default checkpoint interval, so
-	// that a stream that works is never pinged.
-	keepaliveTime = 20 * time.Second
-	// keepaliveTimeout is how long that answer may take: well above any round trip, well below what a person waits.
-	keepaliveTimeout = 10 * time.Second
+	// that a stream that works is never pinged, and not more often than the server allows.
+	keepaliveTime = 10 * time.Second
+	// keepaliveTimeout is how long that answer may take. Together they are three checkpoint intervals: when a Follow gives up a stream on a connection that has died
+	// without a word, the connection is given up too, and the next attempt is not made on it.
+	keepaliveTimeout = 5 * time.Second
 	// connectTimeout is how long one attempt to connect may take; shorter than a Follow waits for its first response, so that the error tells of the connection.
 	connectTimeout = 10 * time.Second
 	// maxConnectDelay bounds gRPC's own pause between attempts to connect, which is two minutes otherwise: Follow paces its attempts itself.

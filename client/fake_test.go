@@ -32,9 +32,10 @@ type relay struct {
 
 	killAfter  func(stream int) int // the stream is cut once it has sent so many events; negative or nil: never
 	silent     func(stream int) bool
-	refuse     func(stream int) error // answers instead of a stream
-	afterwards func(stream int) error // ends a stream behind its greeting
-	batch      int                    // events of one response; 0: all that wait
+	refuse     func(stream int) error  // answers instead of a stream
+	afterwards func(stream int) error  // ends a stream behind its greeting
+	batch      int                     // events of one response; 0: all that wait
+	wire       func(net.Conn) net.Conn // what a connection goes through
 
 	mu       sync.Mutex
 	events   []*eventrelayv1.Event
@@ -238,7 +239,13 @@ func serve(t *testing.T, r *relay, options ...client.Option) *client.Client {
 		defer close(done)
 		_ = server.Serve(listener)
 	}()
-	dialer := func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }
+	dialer := func(ctx context.Context, _ string) (net.Conn, error) {
+		conn, err := listener.DialContext(ctx)
+		if err == nil && r.wire != nil {
+			conn = r.wire(conn)
+		}
+		return conn, err
+	}
 	c, err := client.Dial("passthrough:///localhost", append(options, client.WithDialOptions(grpc.WithContextDialer(dialer)))...)
 	if err != nil {
 		t.Fatal(err)

@@ -3,6 +3,7 @@ package client_test
 import (
 	"context"
 	"errors"
+	"net"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -324,4 +325,73 @@ func TestRawClientsAreThere(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+}
+
+// line is a connection that can die without a word: what is sent gets lost, and nothing comes.
+type line struct {
+	net.Conn
+	dead, closed chan struct{}
+	close        func()
+}
+
+func newLine(conn net.Conn) *line {
+	l := &line{Conn: conn, dead: make(chan struct{}), closed: make(chan struct{})}
+	l.close = sync.OnceFunc(func() { close(l.closed) })
+	return l
+}
+
+func (l *line) Read(p []byte) (int, error) {
+	n, err := l.Conn.Read(p)
+	select {
+	case <-l.dead:
+		<-l.closed
+		return 0, net.ErrClosed
+	default:
+		return n, err
+	}
+}
+
+func (l *line) Write(p []byte) (int, error) {
+	select {
+	case <-l.dead:
+		return len(p), nil
+	default:
+		return l.Conn.Write(p)
+	}
+}
+
+func (l *line) Close() error {
+	l.close()
+	return l.Conn.Close()
+}
+
+func TestConnectionThatDiesWithoutAWordIsReplacedAfterThreeCheckpoints(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRelay(2)
+		var lines []*line
+		r.wire = func(conn net.Conn) net.Conn {
+			lines = append(lines, newLine(conn))
+			return lines[len(lines)-1]
+		}
+		c := serve(t, r)
+		var seen []uint64
+		var died time.Time
+		for event, err := range c.Follow(patience(t), client.FollowOptions{From: earliest}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if seen = append(seen, event.GetSequence()); event.GetSequence() == 3 {
+				break
+			}
+			if event.GetSequence() == 2 {
+				died = time.Now()
+				close(lines[0].dead)
+				r.grow(1) // which the dead connection swallows
+			}
+		}
+		inOrder(t, seen, 1, 3)
+		if took := time.Since(died); took > 16*time.Second || len(lines) != 2 {
+			t.Errorf("replaced after %v, by connection %d", took, len(lines))
+		}
+	})
 }

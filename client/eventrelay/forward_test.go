@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -62,11 +63,11 @@ func changes(count int) []*eventrelayv1.Event {
 	return all
 }
 
-// last makes a relay's last response carry the cursor of the last of these events.
+// forwards runs the command over these events and ends it behind the last.
 func forwards(t *testing.T, events []*eventrelayv1.Event, args ...string) (*relay, result) {
 	t.Helper()
 	r := &relay{script: sends(events...)}
-	return r, eventrelay(t, append([]string{"forward", "--server", r.serve(t), "--count", fmt.Sprint(len(events))}, args...)...)
+	return r, eventrelay(t, append([]string{"forward", "--server", r.serve(t), "--count", strconv.Itoa(len(events))}, args...)...)
 }
 
 func TestForwardPostsWhatTheProviderWouldSigned(t *testing.T) {
