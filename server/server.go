@@ -251,6 +251,7 @@ func (s *server) serve(ctx context.Context) error {
 	s.stopGRPC(bounded)
 	if e := s.management.Shutdown(bounded); e != nil {
 		s.logger.Warn("management calls were still open", "error", e)
+		_ = s.management.Close() // a stream whose client does not read ends with its connection
 	}
 	stopHub()
 	loops.Wait()
