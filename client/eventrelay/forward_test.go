@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -154,6 +155,18 @@ func TestForwardEndsAtARefusalUnlessItIsToBeSkipped(t *testing.T) {
 	e = &endpoint{answer: func(_ int, w http.ResponseWriter) { w.Header().Set("Location", "/"); w.WriteHeader(http.StatusFound) }}
 	if _, got = forwards(t, changes(1), "--to", e.serve(t), "--secret", "hush"); got.code != exitFailure || len(e.bodies) != 1 {
 		t.Errorf("redirected: exit %d after %d posts", got.code, len(e.bodies))
+	}
+}
+
+func TestAnswersThatPassAreToldFromRefusals(t *testing.T) {
+	for code, refused := range map[int]bool{301: true, 400: true, 401: true, 404: true, 410: true, 422: true, 408: false, 425: false, 429: false, 500: false, 503: false, 504: false} {
+		err := judge(&http.Response{StatusCode: code}, nil)
+		if _, is := errors.AsType[*refusedError](err); err == nil || is != refused {
+			t.Errorf("%d: %v", code, err)
+		}
+	}
+	if err := judge(&http.Response{StatusCode: 204}, nil); err != nil {
+		t.Errorf("204: %v", err)
 	}
 }
 
