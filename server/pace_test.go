@@ -186,8 +186,8 @@ func request(body []byte) []byte {
 		sign(devSecret, body), len(body), body)
 }
 
-// messages are n requests of one message of 1 KB each, none of which was there before.
-func messages(round, n int) [][]byte {
+// madeRequests are n requests of one message of 1 KB each, none of which was there before.
+func madeRequests(round, n int) [][]byte {
 	const size = 1 << 10
 	padding := strings.Repeat("x", size)
 	requests := make([][]byte, n)
@@ -241,7 +241,7 @@ func benchmarkPosts(b *testing.B, toTheLog bool) {
 			var each []time.Duration
 			var ratios, rates, limits []float64
 			for round := 0; b.Loop(); round++ {
-				requests := messages(round, posts)
+				requests := madeRequests(round, posts)
 				limit, _ := bare.post(requests)
 				if writers == 1 {
 					limit += disk.sync(b, requests)
