@@ -204,11 +204,6 @@ func percentile(each []time.Duration, p float64) time.Duration {
 	return each[min(int(p*float64(len(each))), len(each)-1)]
 }
 
-func median(values []float64) float64 {
-	slices.Sort(values)
-	return values[len(values)/2]
-}
-
 // caughtUp is drained at the cost of a small answer, for what is measured.
 func (r *relay) caughtUp() {
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
