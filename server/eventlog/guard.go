@@ -14,6 +14,9 @@ import (
 // time to speak of.
 const guardDir = "guard"
 
+// batchesDir is the folder in a stream's own where the server stages atomic batches.
+const batchesDir = "batches"
+
 // A guard keeps the streams of a store while the server recovers them.
 type guard struct {
 	dir   string
@@ -62,6 +65,9 @@ func (g *guard) each(root string, do func(file string) error) error {
 		if err != nil {
 			return err
 		}
+		if e.IsDir() && e.Name() == batchesDir {
+			return fs.SkipDir // what was staged of a batch that was never acknowledged: the server rightly removes it
+		}
 		if !e.Type().IsRegular() || !streamFile(path) {
 			return nil
 		}
@@ -84,10 +90,10 @@ func secondName(from, to string) error {
 	return os.Link(from, to)
 }
 
-// lost returns a stream's description that is gone, "" if all are there: it is the first thing that the server looks for.
+// lost returns a stream whose description is gone, "" if all are there: it is the first thing that the server looks for. Consumers have one too, and may go.
 func (g *guard) lost() string {
 	for _, file := range g.files {
-		if filepath.Base(file) != "meta.inf" {
+		if filepath.Base(file) != "meta.inf" || filepath.Base(filepath.Dir(filepath.Dir(file))) != "streams" {
 			continue
 		}
 		if _, err := os.Stat(filepath.Join(g.dir, "jetstream", file)); errors.Is(err, fs.ErrNotExist) {

@@ -370,6 +370,26 @@ func TestALogThatCannotBeRecoveredForAWhileIsNotLost(t *testing.T) {
 	}
 }
 
+// A kill in the middle of a batch leaves what the server had staged of it, which the next start rightly removes: nobody was told that it is stored.
+func TestWhatIsLeftOfABatchThatWasCutOffDoesNotStopTheStart(t *testing.T) {
+	dir, id := stopped(t, 100)
+	unmark(t, dir)
+	staged := filepath.Join(filepath.Dir(messageDir(dir)), batchesDir, "c4txY4oE")
+	if err := os.MkdirAll(filepath.Join(staged, "msgs"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{"meta.inf", "meta.sum", filepath.Join("msgs", "1.blk")} {
+		if err := os.WriteFile(filepath.Join(staged, file), []byte("{}"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l := open(t, Options{Dir: dir})
+	wantEntries(t, read(t, l, 1), 1, records(1, 100))
+	if l.ID() != id {
+		t.Error("it has another identity")
+	}
+}
+
 func TestAStartThatWasKilledWhileTheServerDeletedALogPutsItBack(t *testing.T) {
 	dir, id := stopped(t, 100)
 	unmark(t, dir)
