@@ -112,10 +112,11 @@ func TestThereIsNoGapAtTheSeamOfLogAndRing(t *testing.T) {
 					next++
 				}
 				at, err := decodeToken(cursorToken, r.log.ID(), resp.GetCursor())
-				if err != nil || at.sequence+1 < next {
+				if err != nil || at.sequence+1 < next || at.sequence+1 > next && i < 6 {
+					cancel()
 					return fmt.Errorf("cursor at %d behind %d, %w", at.sequence, next-1, err)
 				}
-				if at.sequence == total {
+				if at.sequence >= total {
 					cancel()
 				}
 				return nil
