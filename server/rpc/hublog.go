@@ -13,6 +13,8 @@ func HubLog(log *eventlog.Log) hub.Log {
 	return hubLog{log: log, framer: framer{&cursors{logID: log.ID}}}
 }
 
+var _ hub.Framer = hubLog{}
+
 type hubLog struct {
 	framer
 
