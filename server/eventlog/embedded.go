@@ -61,9 +61,9 @@ func startServer(o Options, log *slog.Logger, damaged bool, since time.Time) (*s
 		stopServer(srv)
 		return nil, errors.Join(fmt.Errorf("start embedded server in %s: %s", o.Dir, chat.last()), kept.restore())
 	}
-	if stream := kept.lost(); stream != "" {
+	if stream := kept.lost(chat.unrecovered()); stream != "" {
 		stopServer(srv)
-		return nil, errors.Join(fmt.Errorf("start embedded server in %s: stream %s was not recovered: %s", o.Dir, stream, chat.last()), kept.restore())
+		return nil, errors.Join(fmt.Errorf("start embedded server in %s: stream %s was not recovered: %s", o.Dir, stream, chat.last()), kept.restoreDeleted())
 	}
 	if err := kept.end(); err != nil {
 		stopServer(srv)
@@ -95,6 +95,16 @@ func serverDamage(srv *server.Server) error {
 type serverLog struct {
 	log   *slog.Logger
 	fatal atomic.Pointer[string]
+	// stream is the last one that the server could not recover.
+	stream atomic.Pointer[string]
+}
+
+// unrecovered is the name of a stream that the server could not recover, "" if there is none.
+func (s *serverLog) unrecovered() string {
+	if p := s.stream.Load(); p != nil {
+		return *p
+	}
+	return ""
 }
 
 func (s *serverLog) say(level slog.Level, format string, v ...any) {
@@ -109,7 +119,9 @@ func (s *serverLog) Tracef(format string, v ...any)  { s.say(slog.LevelDebug, fo
 
 // Warnf remembers the one warning that says why a stream is not there.
 func (s *serverLog) Warnf(format string, v ...any) {
-	if strings.Contains(format, "Error recreating stream") {
+	if strings.Contains(format, "Error recreating stream") && len(v) > 0 {
+		name := fmt.Sprint(v[0])
+		s.stream.Store(&name)
 		s.remember(format, v...)
 	}
 	s.say(slog.LevelDebug, format, v...)

@@ -7,12 +7,19 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"time"
 )
 
 // guardDir holds, while the embedded server starts, a second name of every file of its streams. A server that cannot recover a stream, be it for a read error that is gone
 // at the next attempt, deletes the stream's folder and goes on without it; by their second names the files outlive that. The names are links, so they take no room and no
 // time to speak of.
 const guardDir = "guard"
+
+const (
+	// deletionTime is longer than the server goes on trying to delete a stream's folder, and deletionLook how often it is looked whether it has.
+	deletionTime = 1500 * time.Millisecond
+	deletionLook = 50 * time.Millisecond
+)
 
 // batchesDir is the folder in a stream's own where the server stages atomic batches.
 const batchesDir = "batches"
@@ -90,14 +97,16 @@ func secondName(from, to string) error {
 	return os.Link(from, to)
 }
 
-// lost returns a stream whose description is gone, "" if all are there: it is the first thing that the server looks for. Consumers have one too, and may go.
-func (g *guard) lost() string {
+// lost returns the folder of a stream that the server has not recovered, "" if it has all: unrecovered is the name of one that it says so of. It deletes such a stream, but by
+// and by, so what it says counts, and else whether the description is gone, which is the first thing that it looks for. Consumers have one too, and may go.
+func (g *guard) lost(unrecovered string) string {
 	for _, file := range g.files {
-		if filepath.Base(file) != "meta.inf" || filepath.Base(filepath.Dir(filepath.Dir(file))) != "streams" {
+		folder := filepath.Dir(file)
+		if filepath.Base(file) != "meta.inf" || filepath.Base(filepath.Dir(folder)) != "streams" {
 			continue
 		}
-		if _, err := os.Stat(filepath.Join(g.dir, "jetstream", file)); errors.Is(err, fs.ErrNotExist) {
-			return filepath.Dir(file)
+		if _, err := os.Stat(filepath.Join(g.dir, "jetstream", file)); errors.Is(err, fs.ErrNotExist) || filepath.Base(folder) == unrecovered {
+			return folder
 		}
 	}
 	return ""
@@ -105,8 +114,39 @@ func (g *guard) lost() string {
 
 // restore puts every guarded file back that is not where it was, and ends the guard. It may be interrupted and repeated.
 func (g *guard) restore() error {
-	back := 0
-	err := g.each(filepath.Join(g.dir, guardDir), func(file string) error {
+	back, err := g.putBack()
+	switch {
+	case err != nil:
+		return err
+	case back > 0:
+		return g.restoreDeleted()
+	}
+	return g.end()
+}
+
+// restoreDeleted is restore while a server may still be at it: it deletes a stream behind its own end, and tries again for a second. So files are put back until none has gone
+// for longer than that.
+func (g *guard) restoreDeleted() error {
+	total := 0
+	for quiet := time.Duration(0); quiet < deletionTime; quiet += deletionLook {
+		back, err := g.putBack()
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // a folder that is deleted while a file is put into it comes back with the next look
+			return err
+		}
+		if total += back; back > 0 || err != nil {
+			quiet = 0
+		}
+		time.Sleep(deletionLook)
+	}
+	if total > 0 {
+		g.log.Warn("files of the event log that were deleted during a start are put back", "files", total)
+	}
+	return g.end()
+}
+
+// putBack puts back what is missing and returns how many files that were.
+func (g *guard) putBack() (back int, err error) {
+	err = g.each(filepath.Join(g.dir, guardDir), func(file string) error {
 		to := filepath.Join(g.dir, "jetstream", file)
 		if _, err := os.Lstat(to); err == nil {
 			return nil
@@ -121,13 +161,7 @@ func (g *guard) restore() error {
 		}
 		return syncTree(g.dir, filepath.Dir(to))
 	})
-	if err != nil {
-		return err
-	}
-	if back > 0 {
-		g.log.Warn("files of the event log that were deleted during a start are put back", "files", back)
-	}
-	return g.end()
+	return back, err
 }
 
 // end lets the guarded files go.
