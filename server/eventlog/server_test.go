@@ -151,7 +151,12 @@ func TestAClusterWithReplicasHoldsALog(t *testing.T) {
 	rs := records(1, 700)
 	rs[5].Data = make([]byte, 12<<20)
 	x := tailFrom(t, b, 0)
-	for at := 0; at < len(rs); {
+	// That the stream has a leader may not have come around to the server that the first relay is connected to.
+	waitFor(t, "the first append", func() bool {
+		_, err := a.Append(t.Context(), rs[:1])
+		return err == nil
+	})
+	for at := 1; at < len(rs); {
 		n := min([]int{1, 7, 15, 400}[at%4], len(rs)-at)
 		if got := mustAppend(t, a, rs[at:at+n]); got.Last != uint64(at+n) {
 			t.Fatalf("append gave %+v after %d", got, at)
