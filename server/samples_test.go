@@ -1,13 +1,17 @@
 package main
 
 import (
+	"maps"
 	"net/http"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
 	eventrelayv1 "eventrelay/gen/go/eventrelay/v1"
+	"eventrelay/server/translate"
 )
 
 func TestEverySampleOfTriggerIsAnEventOfItsType(t *testing.T) {
@@ -44,6 +48,12 @@ func TestEverySampleOfTriggerIsAnEventOfItsType(t *testing.T) {
 			t.Errorf("two triggers of %s make %d events of that type", eventType, count[eventType])
 		}
 		delete(count, eventType)
+	}
+	for _, known := range translate.Types() {
+		pattern := regexp.MustCompile("^" + strings.NewReplacer(".", `\.`, "*", "[^.]+").Replace(known.Pattern) + "$")
+		if !slices.ContainsFunc(slices.Collect(maps.Keys(types)), pattern.MatchString) {
+			t.Errorf("%s has no sample", known.Pattern)
+		}
 	}
 	if code, _ := r.call("GET", "/v1/events?page_size=1000", ""); code != http.StatusOK { // which holds each to the OpenAPI description
 		t.Errorf("list all: %d", code)

@@ -430,7 +430,11 @@ func TestSamplesSayOnlyWhatTheSchemaTypes(t *testing.T) {
 			untyped = append(untyped, s.eventType)
 			continue
 		}
-		for _, path := range unfit(s.eventType, item(t, s), message) {
+		held := item(t, s)
+		if message.FullName() == "whatsapp.webhooks.v1.NoItems" {
+			delete(held.(map[string]any), "id") // of 360dialog's data: it is the event's entry_id
+		}
+		for _, path := range unfit(s.eventType, held, message) {
 			t.Errorf("no field of the schema: %s", path)
 		}
 	}
