@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -221,16 +222,37 @@ func TestLargeBodiesCannotTakeAllMemoryNorTheRoomOfSmallOnes(t *testing.T) {
 	r := start(t, func(_ *relay, o *webhook.Options) { o.MaxBody, o.MaxBuffered = limit, limit })
 	large := `"` + strings.Repeat("x", limit-2) + `"`
 
-	// One sender has sent enough to have the rest of its body allocated, and waits.
-	conn, reader := r.dial()
-	fmt.Fprintf(conn, "POST /webhooks/shop HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n%s: %s\r\nContent-Length: %d\r\n\r\n%s", hubSignature, sign(shopSecret, large), limit, large[:limit/2])
-	eventually(t, "large bodies are refused", func() bool { return r.post(shopSecret, large).code == 503 })
+	// Two senders have sent enough to have the rest of their bodies allocated, and wait. There is room for one of them: the
+	// other is refused, and once it is, the first is known to hold the room.
+	type answered struct{ sender, code int }
+	answers := make(chan answered, 2)
+	var senders [2]net.Conn
+	for i := range senders {
+		conn, reader := r.dial()
+		senders[i] = conn
+		fmt.Fprintf(conn, "POST /webhooks/shop HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n%s: %s\r\nContent-Length: %d\r\n\r\n%s", hubSignature, sign(shopSecret, large), limit, large[:limit/2])
+		go func() {
+			code := 0 // of no answer
+			if response, err := http.ReadResponse(reader, nil); err == nil {
+				code = response.StatusCode
+				response.Body.Close()
+			}
+			answers <- answered{i, code}
+		}()
+	}
+	refused := <-answers
+	if refused.code != 503 {
+		t.Fatalf("the first to be answered while both wait: %d", refused.code)
+	}
+	if got := r.post(shopSecret, large); got.code != 503 {
+		t.Errorf("a third large body: %+v", got)
+	}
 	if got := r.post(shopSecret, message); got.code != 200 {
 		t.Errorf("a small body meanwhile: %+v", got)
 	}
-	fmt.Fprint(conn, large[limit/2:])
-	if got := r.answerOn(reader); got.code != 200 {
-		t.Errorf("the one that had room: %+v", got)
+	fmt.Fprint(senders[1-refused.sender], large[limit/2:])
+	if got := <-answers; got.code != 200 {
+		t.Errorf("the one that had room: %d", got.code)
 	}
 	// Its room comes free when its handler ends, which is a moment after its answer.
 	eventually(t, "large bodies are accepted again", func() bool { return r.post(shopSecret, large).code == 200 })
