@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -28,26 +27,22 @@ import (
 	"eventrelay/server/translate"
 )
 
-// Benchmarks of streams put server and readers into processes of their own, as they are in life: the readers are in the test, the servers are the test binary in one of
-// these roles. A role serves until its standard input ends, and obeys the lines it reads there.
-const runAsRole = "EVENTRELAY_BENCH_RUN_AS"
-
-var roles = map[string]func(){"relay": relayRole, "bare": bareRole, "fanout": fanoutRole, "nats": natsRole}
+// Benchmarks put servers and those who call them into processes of their own, as they are in life: readers and writers are in the test, the servers are the test binary in
+// one of the roles. A role serves until its standard input ends, and obeys the lines it reads there.
 
 // role is a process in a role.
 type role struct {
 	b     *testing.B
 	stdin io.WriteCloser
 	lines *bufio.Scanner
-	// address is where it serves, http where it takes posts, if it does.
+	// address is where it serves streams, http where it takes posts; "-" where it does not.
 	address, http string
 }
 
 // startRole starts a process in a role, which says where it serves before anything else.
 func startRole(b *testing.B, name string, args ...string) *role {
 	b.Helper()
-	command := exec.Command(os.Args[0], args...)
-	command.Env = append(os.Environ(), runAsRole+"="+name)
+	command := as(name, args...)
 	command.Stderr = os.Stderr
 	stdin, err := command.StdinPipe()
 	if err != nil {

@@ -1,120 +1,17 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
-	"io"
 	"net"
-	"net/http"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 )
-
-// runAsBare makes the test binary be the least that a receiver can do, for benchmarks to be measured against: net/http that checks the HMAC of a body and answers 200.
-// Its value is a folder, in which each body is written and synced before the answer, or "memory", for none of that.
-const runAsBare = "EVENTRELAY_TEST_RUN_AS_BARE"
-
-// bareMemory is the value of runAsBare for a receiver that keeps nothing.
-const bareMemory = "memory"
-
-// receiveBare is the bare receiver. It says where it listens, and serves until it is killed.
-func receiveBare(dir string) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		panic(err)
-	}
-	fmt.Println(listener.Addr())
-	keep := func([]byte) error { return nil }
-	if dir != bareMemory {
-		file, err := preallocated(dir)
-		if err != nil {
-			panic(err)
-		}
-		keep = file.append
-	}
-	panic(http.Serve(listener, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body := make([]byte, r.ContentLength)
-		if _, err := io.ReadFull(r.Body, body); err != nil {
-			w.WriteHeader(http.StatusBadRequest)
-			return
-		}
-		mac := hmac.New(sha256.New, []byte(devSecret))
-		mac.Write(body)
-		if !hmac.Equal([]byte(r.Header.Get("X-Hub-Signature-256")), []byte("sha256="+hex.EncodeToString(mac.Sum(nil)))) {
-			w.WriteHeader(http.StatusUnauthorized)
-			return
-		}
-		if err := keep(body); err != nil {
-			w.WriteHeader(http.StatusServiceUnavailable)
-			return
-		}
-		w.WriteHeader(http.StatusOK)
-	})))
-}
-
-// synced is a file of a fixed size that is written from the front to the end and over again, each write synced.
-type synced struct {
-	file *os.File
-	at   atomic.Int64
-}
-
-const syncedSize = 64 << 20
-
-// preallocated returns a file of a segment's size, filled, so that a sync has only the bytes to write.
-func preallocated(dir string) (*synced, error) {
-	file, err := os.Create(filepath.Join(dir, "synced"))
-	if err != nil {
-		return nil, err
-	}
-	if _, err := file.Write(make([]byte, syncedSize)); err != nil {
-		return nil, err
-	}
-	return &synced{file: file}, file.Sync()
-}
-
-func (s *synced) append(body []byte) error {
-	at := s.at.Add(int64(len(body))) % (syncedSize - 8<<20)
-	if _, err := s.file.WriteAt(body, at); err != nil {
-		return err
-	}
-	return s.file.Sync()
-}
-
-// spawnBare starts the bare receiver in another process and returns its address.
-func spawnBare(tb testing.TB, dir string) string {
-	tb.Helper()
-	command := exec.Command(os.Args[0])
-	command.Env = append(os.Environ(), runAsBare+"="+dir)
-	stdout, err := command.StdoutPipe()
-	if err != nil {
-		tb.Fatal(err)
-	}
-	if err := command.Start(); err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(func() {
-		command.Process.Signal(syscall.SIGKILL)
-		command.Wait()
-	})
-	address, err := bufio.NewReader(stdout).ReadString('\n')
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return strings.TrimSpace(address)
-}
 
 // A load is a number of kept connections to a server. Each posts one request after the other and waits for its 200. It speaks HTTP by hand, for a client would cost more
 // than what is measured.
@@ -227,7 +124,7 @@ func benchmarkPosts(b *testing.B, toTheLog bool) {
 	for _, writers := range []int{1, 32, 256} {
 		b.Run(fmt.Sprintf("writers=%d", writers), func(b *testing.B) {
 			r := spawn(b, b.TempDir())
-			ours, bare := newLoad(b, r.webhooks, writers), newLoad(b, spawnBare(b, bareMemory), writers)
+			ours, bare := newLoad(b, r.webhooks, writers), newLoad(b, startRole(b, "receiver", memoryOnly).http, writers)
 			disk, err := preallocated(b.TempDir())
 			if err != nil {
 				b.Fatal(err)
@@ -261,22 +158,11 @@ func benchmarkPosts(b *testing.B, toTheLog bool) {
 	}
 }
 
-// sync writes and syncs what the requests would have stored, one after the other.
-func (s *synced) sync(tb testing.TB, requests [][]byte) time.Duration {
-	begun := time.Now()
-	for _, r := range requests {
-		if err := s.append(r); err != nil {
-			tb.Fatal(err)
-		}
-	}
-	return time.Since(begun)
-}
-
 // BenchmarkThousandUpdates is the answer to one POST of a thousand updates. of-limit is how many times as long it may take, over how long it takes: twice the answer to one
 // update, and the time that the bare receiver takes more for the larger body, its sync included. All three are asked in turn.
 func BenchmarkThousandUpdates(b *testing.B) {
 	r := spawn(b, b.TempDir())
-	ours, bare := newLoad(b, r.webhooks, 1), newLoad(b, spawnBare(b, b.TempDir()), 1)
+	ours, bare := newLoad(b, r.webhooks, 1), newLoad(b, startRole(b, "receiver", b.TempDir()).http, 1)
 	var one, thousand, share []float64
 	for round := 0; b.Loop(); round++ {
 		small, large := [][]byte{request(text(fmt.Sprintf("wamid.%d", round), "hello"))}, [][]byte{request(updates(strconv.Itoa(round), 1000))}

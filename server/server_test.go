@@ -27,19 +27,21 @@ import (
 	eventrelayv1 "eventrelay/gen/go/eventrelay/v1"
 )
 
-// runAsServer makes the test binary be the server, so that tests can kill it.
-const runAsServer = "EVENTRELAY_TEST_RUN_AS_SERVER"
+// runAs makes the test binary be something else: the server, so that tests can kill it, or one of those that benchmarks talk to.
+const runAs = "EVENTRELAY_TEST_RUN_AS"
+
+// roles are what the test binary can be, by the value of runAs.
+var roles = map[string]func(){"server": main, "relay": relayRole, "bare": bareRole, "receiver": receiverRole, "fanout": fanoutRole, "nats": natsRole}
+
+// as is the test binary in a role.
+func as(role string, args ...string) *exec.Cmd {
+	command := exec.Command(os.Args[0], args...)
+	command.Env = append(os.Environ(), runAs+"="+role)
+	return command
+}
 
 func TestMain(m *testing.M) {
-	if os.Getenv(runAsServer) != "" {
-		main()
-		return
-	}
-	if dir := os.Getenv(runAsBare); dir != "" {
-		receiveBare(dir)
-		return
-	}
-	if role := os.Getenv(runAsRole); role != "" {
+	if role := os.Getenv(runAs); role != "" {
 		roles[role]()
 		return
 	}
@@ -123,8 +125,7 @@ func serveTold(t *testing.T, dir string, told io.Writer, more ...string) *relay 
 // spawn starts a server in another process and waits until it serves.
 func spawn(t testing.TB, dir string, more ...string) *relay {
 	t.Helper()
-	command := exec.Command(os.Args[0], args(dir, more...)...)
-	command.Env = append(os.Environ(), runAsServer+"=1")
+	command := as("server", args(dir, more...)...)
 	stderr, err := command.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
