@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	eventrelayv1 "eventrelay/gen/go/eventrelay/v1"
 )
 
 // A load is a number of kept connections to a server. Each posts one request after the other and waits for its 200. It speaks HTTP by hand, for a client would cost more
@@ -181,4 +183,82 @@ func BenchmarkThousandUpdates(b *testing.B) {
 	b.ReportMetric(median(thousand)*1e3, "thousand-ms")
 	b.ReportMetric(median(share)*1e3, "bytes-ms")
 	b.ReportMetric((2*median(one)+median(share))/median(thousand), "of-limit")
+}
+
+// BenchmarkAckWhileStreaming is a signed POST to its 200 while what 32 writers post is streamed to 100 readers, each on a connection of its own. The limit is the bare
+// receiver that syncs every body before the answer, with as many bare streams that get each of them; both get the same requests, in turn, and a turn ends when every reader
+// has everything. The answer may take three times as long: of-limit is three times the limit's p99 over ours, so that from 1 on the aim is reached. streamed is the part of
+// the deliveries that were made before the last answer.
+func BenchmarkAckWhileStreaming(b *testing.B) {
+	const writers, subscribers, posts = 32, 100, 8000
+	relay, bare := startRole(b, "relay", relayArgs(b.TempDir())...), startRole(b, "fanout", b.TempDir())
+	ours := openStreamed(b, relay, writers, subscribers, what{method: subscribeMethod, request: &eventrelayv1.SubscribeRequest{}})
+	defer ours.readers.close()
+	limit := openStreamed(b, bare, writers, subscribers, what{method: bareMethod, request: &rawMessage{bytes: []byte{1}}, each: 1})
+	defer limit.readers.close()
+	for round := 0; b.Loop(); round++ {
+		var mine, bares []streamedTurn
+		var ratios []float64
+		for turn := range rounds {
+			requests := madeRequests(round*rounds+turn, posts)
+			bares = append(bares, limit.post(requests))
+			mine = append(mine, ours.post(requests))
+			ratios = append(ratios, 3*bares[turn].p99/mine[turn].p99)
+		}
+		b.ReportMetric(0, "ns/op")
+		for prefix, turns := range map[string][]streamedTurn{"": mine, "limit-": bares} {
+			var p99s, rates, parts []float64
+			for _, t := range turns {
+				p99s, rates, parts = append(p99s, t.p99*1e3), append(rates, t.rate), append(parts, t.streamed)
+			}
+			b.ReportMetric(median(p99s), prefix+"p99-ms")
+			b.ReportMetric(median(rates), prefix+"req/s")
+			b.ReportMetric(median(parts), prefix+"streamed")
+		}
+		b.ReportMetric(median(ratios), "of-limit")
+	}
+}
+
+// streamed is a server with writers and with readers of what those write.
+type streamed struct {
+	b       *testing.B
+	load    *load
+	readers *readers
+	posted  int64
+}
+
+// openStreamed opens writers and readers and has them warm: a connection that says nothing at first would be closed before its turn comes.
+func openStreamed(b *testing.B, server *role, writers, subscribers int, w what) *streamed {
+	b.Helper()
+	s := &streamed{b: b, load: newLoad(b, server.http, writers), readers: openReaders(b, server.address, subscribers, func(int) what { return w })}
+	_, _, s.posted = s.readers.sum() // a bare stream begins with a message of no event
+	s.post(madeRequests(-1, 20*writers))
+	return s
+}
+
+// streamedTurn is what was measured of some posts: the seconds within which 99 of 100 were answered, how many were a second, and the part of the deliveries to readers that
+// were made before the last answer.
+type streamedTurn struct{ p99, rate, streamed float64 }
+
+// post posts the requests, and returns when every reader has got what was posted.
+func (s *streamed) post(requests [][]byte) streamedTurn {
+	s.b.Helper()
+	before, _, _ := s.readers.sum()
+	whole, each := s.load.post(requests)
+	during, _, _ := s.readers.sum()
+	s.posted += int64(len(requests))
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+		_, _, least := s.readers.sum()
+		if least >= s.posted {
+			break
+		}
+		if time.Now().After(deadline) {
+			s.b.Fatalf("a reader has got %d of %d events within a minute", least, s.posted)
+		}
+	}
+	return streamedTurn{
+		p99:      percentile(each, .99).Seconds(),
+		rate:     float64(len(requests)) / whole.Seconds(),
+		streamed: float64(during-before) / float64(len(requests)*len(s.readers.all)),
+	}
 }
