@@ -16,8 +16,11 @@ type binding struct {
 	additional           bool
 }
 
-// bindings returns the routes of a method, from its option google.api.http.
+// bindings returns the routes of a method, from its option google.api.http, and that of the stream.
 func bindings(method *protogen.Method) []binding {
+	if method.Desc.FullName() == streamMethod {
+		return []binding{{verb: "GET", template: streamPath}}
+	}
 	rule, _ := proto.GetExtension(method.Desc.Options(), annotations.E_Http).(*annotations.HttpRule)
 	if rule == nil {
 		return nil

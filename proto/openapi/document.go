@@ -92,6 +92,9 @@ func (d *document) addMessages(messages []*protogen.Message) {
 // complete adds to the document what the protos and examples say.
 func (d *document) complete() error {
 	d.head()
+	if err := d.addStream(); err != nil {
+		return err
+	}
 	if err := d.schemas(); err != nil {
 		return err
 	}

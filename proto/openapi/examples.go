@@ -105,13 +105,22 @@ func (d *document) example(method *protogen.Method, at binding, op *openapi3.Ope
 	if err := d.accepts(method.Input.Desc.FullName(), example.Request); err != nil {
 		return fmt.Errorf("the example of a request: %w", err)
 	}
-	answer := op.Responses.Value("200").Value.Content[mediaType]
 	if method.Output.Desc.FullName() != "google.api.HttpBody" { // which is any JSON
 		if err := d.accepts(method.Output.Desc.FullName(), example.Response); err != nil {
 			return fmt.Errorf("the example of a response: %w", err)
 		}
 	}
-	answer.Example = example.Response
+	content, answer := op.Responses.Value("200").Value.Content, example.Response
+	if content[streamType] != nil {
+		text, err := blocks(answer)
+		if err != nil {
+			return fmt.Errorf("the example of a stream: %w", err)
+		}
+		answer = text
+	}
+	for _, media := range content {
+		media.Example = answer
+	}
 	return spread(at, op, example.Request)
 }
 

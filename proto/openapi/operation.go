@@ -40,6 +40,9 @@ func (d *document) operation(path, verb string, op *openapi3.Operation) error {
 	if err := d.responses(method, role, op); err != nil {
 		return err
 	}
+	if method.Desc.FullName() == streamMethod {
+		describeStream(op)
+	}
 	return d.example(method, at, op)
 }
 

@@ -1,9 +1,11 @@
 package gateway
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"maps"
 	"net"
 	"net/http"
@@ -29,6 +31,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/testing/protocmp"
 	"google.golang.org/protobuf/types/descriptorpb"
 	"sigs.k8s.io/yaml"
 
@@ -97,9 +100,9 @@ func shape(path string) string {
 	})
 }
 
-// routes are those that the protos give to REST, with their methods.
+// routes are those that the protos give to REST, with their methods, and that of the stream, which has a handler of its own.
 func routes() map[string]string {
-	found := map[string]string{}
+	found := map[string]string{"GET /v1/events:subscribe": "eventrelay.v1.EventService.Subscribe"}
 	add := func(method protoreflect.MethodDescriptor, rule *annotations.HttpRule) {
 		for verb, template := range map[string]string{"GET": rule.GetGet(), "PUT": rule.GetPut(), "POST": rule.GetPost(), "DELETE": rule.GetDelete(), "PATCH": rule.GetPatch()} {
 			if template != "" {
@@ -129,7 +132,7 @@ func TestEveryRouteIsDescribedAndNoOther(t *testing.T) {
 	for _, op := range operations(served(t)) {
 		described[op.verb+" "+shape(op.path)] = string(op.method(t).FullName())
 	}
-	if want := routes(); len(want) == 0 || !maps.Equal(described, want) {
+	if want := routes(); len(want) < 2 || !maps.Equal(described, want) {
 		t.Errorf("the protos have, and the description has:\n%s", cmp.Diff(want, described))
 	}
 }
@@ -249,6 +252,51 @@ func TestTheExampleOfEveryOperationCallsItsMethod(t *testing.T) {
 	}
 }
 
+// told reads blocks of server-sent events up to and with a checkpoint, the JSON in them as values.
+func told(t *testing.T, text io.Reader) (lines []any) {
+	t.Helper()
+	for scanner := bufio.NewScanner(text); scanner.Scan(); {
+		if data, ok := strings.CutPrefix(scanner.Text(), "data: "); ok {
+			event := &eventrelayv1.Event{}
+			if err := protojson.Unmarshal([]byte(data), event); err != nil {
+				t.Fatal(err)
+			}
+			lines = append(lines, event)
+			continue
+		}
+		if strings.HasPrefix(scanner.Text(), "retry: ") { // at random
+			continue
+		}
+		if lines = append(lines, scanner.Text()); len(lines) > 1 && strings.HasPrefix(fmt.Sprint(lines[len(lines)-2]), ": backlog") {
+			return lines
+		}
+	}
+	t.Fatalf("no checkpoint in %v", lines)
+	return nil
+}
+
+func TestTheExampleOfTheStreamIsWhatAStreamLooksLike(t *testing.T) {
+	op := served(t).Paths.Value("/v1/events:subscribe").Get
+	example := op.Responses.Value("200").Value.Content["text/event-stream"].Example.(string)
+	want := told(t, strings.NewReader(example))
+	gateway := connected(t, func(_ any, stream grpc.ServerStream) error {
+		event, ok := want[2].(*eventrelayv1.Event)
+		if !ok {
+			return status.Errorf(codes.Internal, "%v is no event", want[2])
+		}
+		cursor := strings.TrimPrefix(want[len(want)-1].(string), "id: ")
+		return stream.SendMsg(&eventrelayv1.SubscribeResponse{Events: []*eventrelayv1.Event{event}, Cursor: cursor})
+	})
+	answer := httptest.NewRecorder()
+	gateway.ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/v1/events:subscribe", nil))
+	if got := told(t, answer.Body); !cmp.Equal(got, want, protocmp.Transform()) {
+		t.Errorf("the server tells, and the description:\n%s", cmp.Diff(want, got, protocmp.Transform()))
+	}
+	if got := answer.Header().Get("Content-Type"); got != "text/event-stream" {
+		t.Errorf("it is %s", got)
+	}
+}
+
 func TestEveryOperationSaysWhatACallerNeedsToKnow(t *testing.T) {
 	api := served(t)
 	tags := map[string]bool{}
@@ -265,7 +313,11 @@ func TestEveryOperationSaysWhatACallerNeedsToKnow(t *testing.T) {
 		if len(op.Tags) != 1 || !tags[op.Tags[0]] {
 			t.Errorf("%s: tags %v", op.OperationID, op.Tags)
 		}
-		if op.Responses.Value("200").Value.Content["application/json"].Example == nil {
+		answer := op.Responses.Value("200").Value.Content["application/json"]
+		if op.OperationID == "EventService_Subscribe" {
+			answer = op.Responses.Value("200").Value.Content["text/event-stream"]
+		}
+		if answer == nil || answer.Example == nil {
 			t.Errorf("%s: no example of an answer", op.OperationID)
 		}
 		role := proto.GetExtension(op.method(t).Options(), eventrelayv1.E_RequiredRole).(eventrelayv1.Role)
@@ -279,7 +331,7 @@ func TestEveryOperationSaysWhatACallerNeedsToKnow(t *testing.T) {
 			}
 		}
 		for code, response := range op.Responses.Map() {
-			if code == "200" {
+			if code < "300" {
 				continue
 			}
 			media := response.Value.Content["application/json"]
