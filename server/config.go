@@ -43,7 +43,7 @@ type config struct {
 	DuplicateHorizon time.Duration `default:"168h" group:"Storage" help:"How long after its receipt a copy of an event is told from a new one, and an event is found by its id. Providers deliver again for up to seven days. An event takes 13 bytes of memory."`
 
 	MaxStreamAge        time.Duration `default:"1h" group:"Streams" help:"How long a stream of events lives, give or take a tenth, before it is ended with its cursor and the client comes back: so streams spread over servers again. 0 is for ever."`
-	MaxStreamsPerCaller int           `default:"10000" group:"Streams" help:"How many streams of events one caller may have open at once; callers are told apart by their tokens, without tokens by their addresses. 0 is any number."`
+	MaxStreamsPerCaller int           `default:"10000" group:"Streams" help:"How many streams of events one caller may have open at once; callers are told apart by their tokens, without tokens by their addresses, which through a proxy are one. 0 is any number."`
 
 	RetentionAge    time.Duration `default:"720h" group:"Retention" help:"Events older than this leave the log; 0 keeps them for ever."`
 	RetentionBytes  size          `default:"0" group:"Retention" help:"The oldest events leave the log when it is larger than this; 0 is no limit."`

@@ -4,12 +4,14 @@ package gateway
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/http"
 	"sync"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"github.com/swaggest/swgui/v5emb"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/encoding/protojson"
 	"sigs.k8s.io/yaml"
 
@@ -28,6 +30,7 @@ func New(ctx context.Context, conn *grpc.ClientConn) (http.Handler, error) {
 		runtime.WithRoutingErrorHandler(answerNoRoute),
 		runtime.SetQueryParameterParser(&parameters{}),
 		runtime.WithStreamErrorHandler(streamError),
+		runtime.WithMetadata(remoteAddress),
 	)
 	for _, register := range []func(context.Context, *runtime.ServeMux, *grpc.ClientConn) error{
 		eventrelayv1.RegisterEventServiceHandler,
@@ -51,6 +54,15 @@ func New(ctx context.Context, conn *grpc.ClientConn) (http.Handler, error) {
 	top.Handle("GET /docs/", v5emb.New("eventrelay", "/openapi.json", "/docs/")) // all of it embedded: nothing is loaded from elsewhere
 	top.Handle("GET /docs", http.RedirectHandler("/docs/", http.StatusMovedPermanently))
 	return top, nil
+}
+
+// remoteAddress says for whom the gateway calls, as the last value of x-forwarded-for: those before it are what the caller says.
+func remoteAddress(_ context.Context, r *http.Request) metadata.MD {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		host = r.RemoteAddr
+	}
+	return metadata.Pairs("x-forwarded-for", host)
 }
 
 // maxRequestBytes bounds the body of a request, which is read before anybody asks who sends it. The RPCs take no more either.

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 
 	"eventrelay/server/auth"
@@ -70,7 +71,14 @@ func (a *admission) enter(ctx context.Context, most int) (leave func(), err erro
 	}, nil
 }
 
-// callerOf names who calls: the token, or else the address without its port. A token's name cannot be an address.
+// gatewayNetwork is that of the connection in memory by which the gateway calls, and forwardedFor the metadata whose last value is the address that it calls for.
+const (
+	gatewayNetwork = "bufconn"
+	forwardedFor   = "x-forwarded-for"
+)
+
+// callerOf names who calls: the token, or else the address without its port. A token's name cannot be an address. Of a proxy in front it is the proxy's: what a proxy says
+// anybody can say.
 func callerOf(ctx context.Context) string {
 	if name := auth.Caller(ctx); name != "" {
 		return "token " + name
@@ -78,6 +86,11 @@ func callerOf(ctx context.Context) string {
 	p, ok := peer.FromContext(ctx)
 	if !ok || p.Addr == nil {
 		return ""
+	}
+	if p.Addr.Network() == gatewayNetwork {
+		if from := metadata.ValueFromIncomingContext(ctx, forwardedFor); len(from) > 0 {
+			return from[len(from)-1]
+		}
 	}
 	host, _, err := net.SplitHostPort(p.Addr.String())
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"hash/crc32"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -304,6 +305,30 @@ func TestCallersAreToldApartByTheirAddressesWhereThereAreNoTokens(t *testing.T) 
 		t.Errorf("a caller that has left is refused: %v", err)
 	}
 }
+
+func TestCallersOverHTTPAreThoseThatTheGatewaySaysAndNobodyElseMaySay(t *testing.T) {
+	for _, c := range []struct {
+		what, want string
+		peer       net.Addr
+		forwarded  []string
+	}{
+		{"over HTTP", "192.0.2.7", inMemory{}, []string{"192.0.2.7"}},
+		{"over HTTP, and says to be another", "192.0.2.7", inMemory{}, []string{"192.0.2.8", "192.0.2.9, 192.0.2.7", "192.0.2.7"}},
+		{"over gRPC, and says to be another", "192.0.2.7", addr("192.0.2.7:1000"), []string{"192.0.2.8"}},
+		{"in memory, and is nobody", "bufconn", inMemory{}, nil},
+	} {
+		ctx := peer.NewContext(metadata.NewIncomingContext(t.Context(), metadata.MD{"x-forwarded-for": c.forwarded}), &peer.Peer{Addr: c.peer})
+		if got := callerOf(ctx); got != c.want {
+			t.Errorf("who calls %s is %s, want %s", c.what, got, c.want)
+		}
+	}
+}
+
+// inMemory is the address of the gateway's connection.
+type inMemory struct{}
+
+func (inMemory) Network() string { return "bufconn" }
+func (inMemory) String() string  { return "bufconn" }
 
 type addr string
 
