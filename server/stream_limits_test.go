@@ -15,6 +15,7 @@ import (
 
 	"github.com/tmaxmax/go-sse"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"eventrelay/client"
@@ -261,4 +262,32 @@ func TestACallerHasSoManyStreamsOverGRPCAndHTTPTogetherAndAFreedPlaceIsGoodAgain
 	refused()
 	first()
 	second()
+}
+
+func TestCallersWithTokensAreToldApartByThemWhereverTheyCall(t *testing.T) {
+	g := serveGuarded(t, "--max-streams-per-caller", "1")
+	events := eventrelayv1.NewEventServiceClient(g.dial(t))
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	open := func(token string) error {
+		stream, err := events.Subscribe(metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token), &eventrelayv1.SubscribeRequest{})
+		if err != nil {
+			return err
+		}
+		_, err = stream.Recv()
+		return err
+	}
+	if err := open(readerToken); err != nil {
+		t.Fatal(err)
+	}
+	if err := open(readerToken); client.Reason(err) != "TOO_MANY_STREAMS" {
+		t.Errorf("one more over gRPC is answered %v", err)
+	}
+	answer, body := g.request(t, http.MethodGet, "https://"+g.http+"/v1/events:subscribe", "Bearer "+readerToken)
+	if answer.StatusCode != http.StatusTooManyRequests || !strings.Contains(string(body), "TOO_MANY_STREAMS") {
+		t.Errorf("one more over HTTP is answered %s %s", answer.Status, body)
+	}
+	if err := open(operatorToken); err != nil {
+		t.Errorf("another caller from the same address is answered %v", err)
+	}
 }
