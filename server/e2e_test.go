@@ -308,6 +308,7 @@ func TestReflectionHealthReadinessMetricsAndOpenAPIAreServed(t *testing.T) {
 
 func TestRESTErrorsCarryCodeReasonAndField(t *testing.T) {
 	r := serve(t, t.TempDir())
+	r.accept(text("wamid.1", "hello")) // by then it is known which ids there are
 	for _, c := range []struct {
 		path string
 		code int
