@@ -24,6 +24,7 @@ type batch struct {
 }
 
 type entry struct {
+	record   Record
 	envelope *[]byte // nil when the caller gave up before the writer came
 	size     int64   // as reserved
 	index    uint64
@@ -46,7 +47,7 @@ func release(b *[]byte) {
 //
 // With ErrFull, ErrTooLarge and ErrClosed nothing was stored. With ErrFailed, and with
 // the context's error, the record may or may not be there after a restart. r.Body and
-// r.Header are not touched any more once Append has returned.
+// the values of r.Header are kept for readers: they must not be changed any more.
 func (j *Journal) Append(ctx context.Context, r Record) (uint64, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
@@ -63,7 +64,8 @@ func (j *Journal) Append(ctx context.Context, r Record) (uint64, error) {
 	buf, _ := envelopes.Get().(*[]byte) // the pool makes nothing else
 	*buf = j.sum.encode((*buf)[:0], &r)
 
-	b, pos, err := j.enqueue(entry{envelope: buf, size: size})
+	e := entry{record: asRead(r), envelope: buf, size: size}
+	b, pos, err := j.enqueue(e)
 	if err != nil {
 		release(buf)
 		return 0, err
@@ -173,7 +175,7 @@ func (j *Journal) next() *batch {
 
 func (j *Journal) commit(b *batch) {
 	defer close(b.done)
-	index := j.last // only this goroutine writes it
+	index := j.last // only who writes changes it
 	logs := j.scratch[:0]
 	for i := range b.entries {
 		e := &b.entries[i]
@@ -208,6 +210,8 @@ func (j *Journal) commit(b *batch) {
 		}
 		if err == nil {
 			j.waiting.add(e.index, frameLen(int64(len(*e.envelope))))
+			e.record.Index = e.index
+			j.recent.add(e.record)
 		} else {
 			e.index = 0
 		}

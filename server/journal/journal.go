@@ -10,6 +10,8 @@
 //   - After a failed write or fsync nothing is accepted any more until the
 //     journal is opened again, for nobody knows what the disk then holds. What
 //     was durable before stays readable.
+//   - The latest records are in memory as well, for a reader that follows closely; what
+//     it gets is what the disk would give.
 //   - A record that was acknowledged comes back byte for byte, or Read says by
 //     its index that it is damaged. It is never skipped and never returned
 //     altered.
@@ -118,6 +120,8 @@ type Journal struct {
 	// trimming lets one Trim at a time work on the disk.
 	trimming sync.Mutex
 
+	recent recent
+
 	// mu guards all below. last is written by the writer goroutine alone.
 	mu       sync.Mutex
 	work     *sync.Cond // the queue is not empty, or closing
@@ -132,7 +136,7 @@ type Journal struct {
 	refused  bool // a record did not fit since the last Trim
 	commits  uint64
 
-	scratch []raft.Log // of the writer goroutine
+	scratch []raft.Log // of who writes
 }
 
 // Open opens the journal in dir and creates it, and the folder, where there is
@@ -159,6 +163,7 @@ func Open(dir string, o Options) (*Journal, error) {
 		ended:   make(chan struct{}),
 		bell:    make(chan struct{}),
 		waiting: ledger{step: o.MaxBytes / ledgerMarks},
+		recent:  recent{max: o.recent},
 		disk:    disk{dir: dir, look: o.free, every: int64(o.SegmentBytes) / 2},
 	}
 	j.work = sync.NewCond(&j.mu)

@@ -27,9 +27,9 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// small keeps many segments in few bytes, and does not ask the disk of the machine.
+// small keeps many segments in few bytes, reads all from there, and does not ask the disk of the machine.
 func small() Options {
-	return Options{SegmentBytes: 4096, free: func(string) (int64, error) { return 1 << 40, nil }}
+	return Options{SegmentBytes: 4096, recent: -1, free: func(string) (int64, error) { return 1 << 40, nil }}
 }
 
 func mustOpen(t testing.TB, dir string, o Options) *Journal {
@@ -136,22 +136,28 @@ func TestRecordsComeBackAsTheyWereAppended(t *testing.T) {
 }
 
 func TestEdgesOfARecordSurvive(t *testing.T) {
-	j := mustOpen(t, t.TempDir(), Options{free: small().free})
 	big := bytes.Repeat([]byte("0123456789abcdef"), 1<<20) // 16 MiB
-	for _, r := range []Record{
-		{},
-		{Source: "s", Provider: -1, Header: http.Header{"": {""}}},
-		{ReceivedAt: time.Unix(0, -1).UTC(), Body: []byte{0}},
-		{Body: big},
-	} {
-		index, err := j.Append(context.Background(), r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.Index = index
-		for got, err := range j.Read(context.Background(), index) {
-			if err != nil || !reflect.DeepEqual(got, r) {
-				t.Fatalf("record %d differs (error %v)", index, err)
+	for from, bytes := range map[string]int{"disk": -1, "memory": 0} {
+		j := mustOpen(t, t.TempDir(), Options{free: small().free, recent: bytes})
+		for _, r := range []struct{ given, want Record }{
+			{},
+			{given: Record{Source: "s", Provider: -1, Header: http.Header{"": {""}}}, want: Record{Source: "s", Provider: -1, Header: http.Header{"": {""}}}},
+			{given: Record{ReceivedAt: time.Unix(0, -1)}, want: Record{ReceivedAt: time.Unix(0, -1).UTC()}},
+			{given: Record{Body: []byte{0}}, want: Record{Body: []byte{0}}},
+			{given: Record{Body: []byte{}, Header: http.Header{}}, want: Record{}},
+			{given: Record{Header: http.Header{"None": {}, "One": {"1"}}}, want: Record{Header: http.Header{"One": {"1"}}}},
+			{given: Record{Header: http.Header{"None": {}}}, want: Record{}},
+			{given: Record{Body: big}, want: Record{Body: big}},
+		} {
+			index, err := j.Append(context.Background(), r.given)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.want.Index = index
+			for got, err := range j.Read(context.Background(), index) {
+				if err != nil || !reflect.DeepEqual(got, r.want) {
+					t.Fatalf("%s: record %d differs (error %v)", from, index, err)
+				}
 			}
 		}
 	}

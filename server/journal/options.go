@@ -23,8 +23,9 @@ type Options struct {
 	// discards it.
 	Logger *slog.Logger
 
-	vfs  types.VFS                   // where segments lie; the real file system unless a test says otherwise
-	free func(string) (int64, error) // free bytes of the folder's file system
+	vfs    types.VFS                   // where segments lie; the real file system unless a test says otherwise
+	free   func(string) (int64, error) // free bytes of the folder's file system
+	recent int                         // bytes of the latest records kept in memory; negative for none
 }
 
 const (
@@ -51,6 +52,9 @@ func (o *Options) withDefaults() error {
 	}
 	if o.vfs == nil {
 		o.vfs = fs.New()
+	}
+	if o.recent == 0 {
+		o.recent = defaultRecentBytes
 	}
 	if o.free == nil {
 		o.free = freeBytes

@@ -33,7 +33,11 @@ func (j *Journal) Read(ctx context.Context, from uint64) iter.Seq2[Record, error
 				yield(Record{}, err)
 				return
 			}
-			r, err := j.read(i)
+			r, ok := j.recent.at(i)
+			var err error
+			if !ok {
+				r, err = j.read(i)
+			}
 			switch {
 			case err == nil:
 				if !yield(r, nil) {

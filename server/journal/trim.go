@@ -53,6 +53,7 @@ func (j *Journal) forget(through uint64) (done bool, err error) {
 	}
 	j.first = through + 1
 	j.waiting.trim(through)
+	j.recent.trim(through)
 	j.refused = false
 	return false, nil
 }
