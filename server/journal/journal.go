@@ -122,9 +122,10 @@ type Journal struct {
 
 	recent recent
 
-	// mu guards all below. last is written by the writer goroutine alone.
+	// mu guards all below. last is changed by who writes alone.
 	mu       sync.Mutex
-	work     *sync.Cond // the queue is not empty, or closing
+	work     *sync.Cond // the queue is not empty, nobody writes any more, or closing
+	writing  bool       // the writer goroutine, or who appends alone, is at the disk
 	queue    []*batch
 	reserved int64 // bytes of the records on their way to the disk
 	waiting  ledger

@@ -1,6 +1,10 @@
 package journal
 
-import "testing"
+import (
+	"context"
+	"sync"
+	"testing"
+)
 
 // roomFor is the bound at which so many samples of the largest size are kept.
 func roomFor(records int) int { return records * (recentOverhead + 400) }
@@ -62,5 +66,44 @@ func TestMemoryIsBoundedAndGivenBack(t *testing.T) {
 	}
 	if j.recent.bytes != 0 || len(j.recent.records) != 0 {
 		t.Errorf("all is trimmed, yet %d records of %d bytes are kept", len(j.recent.records), j.recent.bytes)
+	}
+}
+
+// Who cannot be called off writes by itself when nobody else does, and everybody else meanwhile waits for the writer.
+func TestLoneAndSharedWritesKeepOneOrder(t *testing.T) {
+	dir := t.TempDir()
+	j := mustOpen(t, dir, small())
+	const writers, each = 4, 200
+	given := make([][]uint64, writers)
+	var writing sync.WaitGroup
+	for w := range writers {
+		writing.Go(func() {
+			ctx := context.Background() // never done
+			if w%2 == 1 {
+				ctx = t.Context()
+			}
+			for n := range each {
+				index, err := j.Append(ctx, Record{Source: "s", Provider: int32(w), Body: []byte{byte(n)}})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				given[w] = append(given[w], index)
+			}
+		})
+	}
+	writing.Wait()
+	j.Close()
+	j = mustOpen(t, dir, small())
+	good, damaged := contentsOf(t, j, 1)
+	if len(good) != writers*each || len(damaged) > 0 {
+		t.Fatalf("%d records, %d damaged", len(good), len(damaged))
+	}
+	for w, indexes := range given {
+		for n, index := range indexes {
+			if r := good[index]; r.Provider != int32(w) || r.Body[0] != byte(n) {
+				t.Fatalf("record %d of writer %d is not at %d", n, w, index)
+			}
+		}
 	}
 }
