@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"eventrelay/server/journal"
 	"eventrelay/server/translate"
@@ -32,6 +33,8 @@ type ahead struct {
 	held  int   // bytes of ready, and of what was taken and not released
 	err   error // why nothing follows what is ready
 
+	resting sync.Mutex // held during a rest, in which nothing is added
+
 	filled chan struct{} // has a token when something was added
 	freed  chan struct{} // has a token when something was released
 }
@@ -44,6 +47,22 @@ func token(bell chan struct{}) {
 	select {
 	case bell <- struct{}{}:
 	default: // there is one already
+	}
+}
+
+// rest lets a while pass in which the translation stands still as well, or as much of it as notifications keep coming: last is the latest of them.
+func (a *ahead) rest(ctx context.Context, d time.Duration, last func() uint64) {
+	a.resting.Lock()
+	defer a.resting.Unlock()
+	for end := time.Now().Add(d); ctx.Err() == nil; {
+		before, left := last(), time.Until(end)
+		if left <= 0 {
+			return
+		}
+		sleep(ctx, min(left, quietAfter))
+		if last() == before {
+			return
+		}
 	}
 }
 
@@ -87,8 +106,10 @@ func (i *Ingest) follow(ctx context.Context, next uint64, do func(translated) er
 	}
 }
 
-// put adds a record once there is room for it.
+// put adds a record once there is room for it and no rest.
 func (a *ahead) put(ctx context.Context, t translated) error {
+	a.resting.Lock()
+	a.resting.Unlock() //nolint:staticcheck // waits for the end of a rest, nothing more
 	for {
 		a.mu.Lock()
 		fits := a.held == 0 || a.held+t.bytes <= maxAheadBytes

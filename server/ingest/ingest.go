@@ -199,7 +199,7 @@ func (i *Ingest) steps(ctx context.Context, succeeded func()) error {
 		a.release(records)
 		succeeded()
 		if waiting := i.Lag(); !i.eager {
-			sleep(ctx, rest(time.Since(begun), int(waiting), time.Since(records[len(records)-1].ReceivedAt)))
+			a.rest(ctx, rest(time.Since(begun), int(waiting), time.Since(records[len(records)-1].ReceivedAt)), i.journal.Last)
 		}
 	}
 }
