@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"iter"
 	"log/slog"
 	"net"
 	"os"
@@ -18,12 +19,15 @@ import (
 	"time"
 
 	"github.com/alecthomas/kong"
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/encoding"
 	protocodec "google.golang.org/grpc/encoding/proto"
 	"google.golang.org/grpc/mem"
 
 	"eventrelay/server/eventlog"
+	"eventrelay/server/hub"
+	"eventrelay/server/rpc"
 	"eventrelay/server/translate"
 )
 
@@ -113,6 +117,79 @@ func obey(orders map[string]func(number int) string) {
 // relayRole is the whole server. What is appended comes from inside, so that an order for events costs the benchmark no HTTP and no translation; the log is the real one,
 // on disk and synced.
 func relayRole() {
+	s := openRole()
+	ctx, cancel := context.WithCancel(context.Background())
+	var serving sync.WaitGroup
+	serving.Go(func() { s.serve(ctx) })
+	fmt.Println(s.grpcListen.Addr(), s.webhookListener.Addr())
+	obeyFeeder(&feeder{add: func(first, n int) { appendEvents(s.log, first, n) }}, s.hub)
+	cancel()
+	serving.Wait()
+}
+
+// readyRole is the server of streams over a log that holds one event, with a hub that goes on from there with events out of nothing. They are in its ring only, as those are
+// that have just become durable: readers must not fall behind that.
+func readyRole() {
+	s := openRole()
+	appendEvents(s.log, 1, 1)
+	ready := &readyLog{Log: rpc.HubLog(s.log), fed: make(chan int)}
+	ready.Framer, _ = ready.Log.(hub.Framer)
+	logger := slog.New(slog.DiscardHandler)
+	bell := hub.New(ready, logger)
+	var err error
+	s.grpc, err = rpc.NewServer(rpc.Services{
+		Events:    rpc.NewEventService(s.log, s.index, bell, prometheus.NewRegistry(), logger),
+		Sources:   rpc.NewSourceService(s.sources, s.providers),
+		Schema:    rpc.NewSchemaService(s.drift, s.log),
+		Meta:      rpc.NewMetaSubscriptionService(s.sources, s.providers.Graph),
+		Dialog360: rpc.NewDialog360Service(s.sources, s.providers.Dialog360),
+		Health:    s.health,
+	}, s.callers.guard, logger)
+	if err != nil {
+		panic(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var serving sync.WaitGroup
+	serving.Go(func() { bell.Run(ctx) })
+	serving.Go(func() { s.grpc.Serve(s.grpcListen) })
+	fmt.Println(s.grpcListen.Addr(), "-")
+	f := &feeder{add: func(_, n int) { ready.fed <- n }}
+	f.appended.Store(1)
+	obeyFeeder(f, bell)
+	cancel()
+	bell.Close()
+	s.grpc.Stop()
+	serving.Wait()
+}
+
+// readyLog is a log whose tail is made of samples, as many as it is fed.
+type readyLog struct {
+	hub.Log
+	hub.Framer
+
+	fed chan int
+}
+
+func (l *readyLog) Tail(ctx context.Context, after uint64) iter.Seq2[hub.Entry, error] {
+	return func(yield func(hub.Entry, error) bool) {
+		for {
+			select {
+			case n := <-l.fed:
+				for ; n > 0; n-- {
+					after++
+					if !yield(hub.Entry{Sequence: after, Data: samples()[after%kinds].Data, More: n > 1}, nil) {
+						return
+					}
+				}
+			case <-ctx.Done():
+				return
+			}
+		}
+	}
+}
+
+// openRole opens a server as the arguments of the process say.
+func openRole() *server {
 	var c config
 	parser, err := kong.New(&c)
 	if err == nil {
@@ -125,15 +202,15 @@ func relayRole() {
 	if err != nil {
 		panic(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	var serving sync.WaitGroup
-	serving.Go(func() { s.serve(ctx) })
-	fmt.Println(s.grpcListen.Addr(), s.webhookListener.Addr())
-	f := &feeder{log: s.log}
+	return s
+}
+
+// obeyFeeder answers orders for events.
+func obeyFeeder(f *feeder, bell *hub.Hub) {
 	obey(map[string]func(int) string{
 		"append": func(n int) string {
 			f.append(n)
-			for s.hub.Last() < uint64(f.appended.Load()) {
+			for bell.Last() < uint64(f.appended.Load()) {
 				time.Sleep(time.Millisecond)
 			}
 			return "done"
@@ -142,13 +219,12 @@ func relayRole() {
 		"read": func(n int) string { f.read.Store(int64(n)); return "" },
 		"stop": func(int) string { f.stop(); return strconv.FormatInt(f.appended.Load(), 10) },
 	})
-	cancel()
-	serving.Wait()
 }
 
-// feeder appends events to the log.
+// feeder adds events to what is streamed.
 type feeder struct {
-	log            *eventlog.Log
+	// add adds so many events. first is how many there are with the first of them.
+	add            func(first, n int)
 	appended, read atomic.Int64
 	running        sync.WaitGroup
 	stopped        atomic.Bool
@@ -199,20 +275,25 @@ func body(id string, kind int) []byte {
 }
 
 func (f *feeder) append(n int) {
-	now := time.Now()
 	for ; n > 0; n -= feedStep {
-		var records []eventlog.Record
-		for range min(n, feedStep) {
-			i := int(f.appended.Add(1))
-			ev := samples()[i%kinds]
-			records = append(records, eventlog.Record{
-				ID: fmt.Sprintf("%026d", i), Source: "dev", Type: ev.Type, OrderingKey: ev.OrderingKey, Time: now,
-				Origin: eventlog.Origin{Journal: "bench", Record: uint64(i)}, Data: ev.Data,
-			})
-		}
-		if _, err := f.log.Append(context.Background(), records); err != nil {
-			panic(err)
-		}
+		step := min(n, feedStep)
+		f.add(int(f.appended.Add(int64(step)))-step+1, step)
+	}
+}
+
+// appendEvents appends n events to the log. first is how many it holds then with the first of them.
+func appendEvents(log *eventlog.Log, first, n int) {
+	now := time.Now()
+	var records []eventlog.Record
+	for i := first; i < first+n; i++ {
+		ev := samples()[i%kinds]
+		records = append(records, eventlog.Record{
+			ID: fmt.Sprintf("%026d", i), Source: "dev", Type: ev.Type, OrderingKey: ev.OrderingKey, Time: now,
+			Origin: eventlog.Origin{Journal: "bench", Record: uint64(i)}, Data: ev.Data,
+		})
+	}
+	if _, err := log.Append(context.Background(), records); err != nil {
+		panic(err)
 	}
 }
 

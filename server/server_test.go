@@ -31,7 +31,7 @@ import (
 const runAs = "EVENTRELAY_TEST_RUN_AS"
 
 // roles are what the test binary can be, by the value of runAs.
-var roles = map[string]func(){"server": main, "relay": relayRole, "bare": bareRole, "receiver": receiverRole, "fanout": fanoutRole, "nats": natsRole}
+var roles = map[string]func(){"server": main, "relay": relayRole, "ready": readyRole, "bare": bareRole, "receiver": receiverRole, "fanout": fanoutRole, "nats": natsRole}
 
 // as is the test binary in a role.
 func as(role string, args ...string) *exec.Cmd {
