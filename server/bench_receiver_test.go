@@ -26,7 +26,7 @@ const memoryOnly = "memory"
 
 // receiverRole is the least that a receiver can do: net/http that checks the HMAC of a body and answers 200. In its folder each body is written and synced before the answer.
 func receiverRole() {
-	address := receive(os.Args[1], func([]byte) {})
+	address := receive(os.Args[1], nil)
 	fmt.Println("-", address)
 	obey(map[string]func(int) string{})
 }
@@ -38,7 +38,7 @@ func fanoutRole() {
 	serveBare(p.stream, map[string]func(int) string{}, receive(os.Args[1], p.add))
 }
 
-// receive starts a bare receiver, which calls took with each body once it has answered, and returns its address.
+// receive starts a bare receiver, which calls took, if it is set, with each body once it has answered, and returns its address.
 func receive(dir string, took func(body []byte)) string {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -64,6 +64,10 @@ func receive(dir string, took func(body []byte)) string {
 		}
 		if err := keep(body); err != nil {
 			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		if took == nil {
+			w.WriteHeader(http.StatusOK)
 			return
 		}
 		w.Header().Set("Content-Length", "0")
