@@ -56,7 +56,7 @@ type framer struct{ cursors *cursors }
 // Frame appends the fragment of an entry in the full view, or nothing if the entry is no event.
 func (f framer) Frame(dst []byte, entry hub.Entry) (framed []byte, data int) {
 	if len(entry.Data) > maxEventBytes {
-		parts, _, ok := f.cut(entry, eventrelayv1.EventView_EVENT_VIEW_FULL)
+		parts, ok := f.cut(entry, eventrelayv1.EventView_EVENT_VIEW_FULL)
 		if !ok {
 			return dst, -1
 		}
@@ -81,11 +81,11 @@ func (f framer) appendHead(dst []byte, sequence uint64, size int) []byte {
 	return f.cursors.append(dst, sequence)
 }
 
-// cut returns the fragment of an entry in a view as parts to be sent one behind the other, which are its head and pieces of the entry's data; also, their size. It is false
-// if the entry is no event.
+// cut returns the fragment of an entry in a view as parts to be sent one behind the other, which are its head and pieces of the entry's data. It is false if the entry is no
+// event.
 //
 // The data ends with `raw`, as a rule, so the view without it is the head and a prefix.
-func (f framer) cut(entry hub.Entry, view eventrelayv1.EventView) (parts [][]byte, size int, ok bool) {
+func (f framer) cut(entry hub.Entry, view eventrelayv1.EventView) (parts [][]byte, ok bool) {
 	large := len(entry.Data) > maxEventBytes
 	drop := isNothing
 	switch {
@@ -98,7 +98,7 @@ func (f framer) cut(entry hub.Entry, view eventrelayv1.EventView) (parts [][]byt
 	}
 	parts = make([][]byte, 1, 4) // the head comes last
 	hasRaw := false
-	from, at := 0, 0
+	from, at, size := 0, 0, 0
 	keep := func() {
 		if from < at {
 			parts, size = append(parts, entry.Data[from:at:at]), size+at-from
@@ -107,7 +107,7 @@ func (f framer) cut(entry hub.Entry, view eventrelayv1.EventView) (parts [][]byt
 	for at < len(entry.Data) {
 		number, n := nextField(entry.Data[at:])
 		if n < 0 {
-			return nil, 0, false
+			return nil, false
 		}
 		hasRaw = hasRaw || isRaw(number)
 		if drop(number) {
@@ -122,7 +122,7 @@ func (f framer) cut(entry hub.Entry, view eventrelayv1.EventView) (parts [][]byt
 		parts, size = append(parts, omitted), size+len(omitted)
 	}
 	parts[0] = f.appendHead(make([]byte, 0, hub.FrameRoom), entry.Sequence, size)
-	return parts, size + len(parts[0]), true
+	return parts, true
 }
 
 // nextField returns the number of the first field and the length of tag and value; negative if the bytes are none.
