@@ -111,29 +111,37 @@ func quantile(of []float64, q float64) float64 {
 }
 
 // BenchmarkStoppedReader reads with 100 readers, then lets one of them stand still for as long again. others is the rate of the others beside the rate of before, memory what
-// the server's memory grew by when all was read but by the one.
+// the server's memory grew by when all was read but by the one. The events are those of BenchmarkFanout, for a log and an index that grow meanwhile are not the reader's doing.
 func BenchmarkStoppedReader(b *testing.B) {
-	relay := startRole(b, "relay", relayArgs(b.TempDir())...)
-	relay.ask("append 14000") // more than the ring holds, so that it does not grow
 	for b.Loop() {
 		var others, memory []float64
 		for range rounds {
+			relay := startRole(b, "ready", relayArgs(b.TempDir())...)
 			r := openReaders(b, relay.address, 100, func(int) what { return what{method: subscribeMethod, request: &eventrelayv1.SubscribeRequest{}} })
-			all := r.all
-			r.all = all[1:]
+			var read int64
+			for read < ringEvents { // so that the ring does not grow any more
+				r.measureFed(relay, 1)
+				_, _, read = r.sum()
+			}
+			stopped := r.all[0]
+			r.all = r.all[1:]
 			before := r.measureFed(relay, 1)
 			held := relay.memory()
-			all[0].paused.Lock()
+			stopped.paused.Lock()
 			during := r.measureFed(relay, 1)
 			memory = append(memory, float64(relay.memory()-held))
-			all[0].paused.Unlock()
 			others = append(others, during.events/before.events)
+			r.cancel()
+			stopped.paused.Unlock()
 			r.close()
 		}
 		b.ReportMetric(median(others), "others")
 		b.ReportMetric(median(memory), "memory-B")
 	}
 }
+
+// ringEvents is more events than the ring holds.
+const ringEvents = 14_000
 
 // BenchmarkFilter reads with 1000 readers and 10 filters, each of which wants one event in ten. checked is how many times a second a reader was spared or given an event.
 func BenchmarkFilter(b *testing.B) {
