@@ -74,6 +74,10 @@ type Event struct {
 	Raw []byte `protobuf:"bytes,17,opt,name=raw,proto3" json:"raw,omitempty"`
 	// Whether `raw` was left out because the event is larger than stock gRPC clients accept; `GET /v1/events/{id}:raw` has it.
 	RawOmitted bool `protobuf:"varint,18,opt,name=raw_omitted,json=rawOmitted,proto3" json:"raw_omitted,omitempty"`
+	// Durable subscriptions only: what this delivery is acknowledged, extended and given back by. Opaque; it is not stored with the event.
+	AckId string `protobuf:"bytes,19,opt,name=ack_id,json=ackId,proto3" json:"ack_id,omitempty"`
+	// Durable subscriptions only: the how manieth delivery of this event it is, from 1. After a crash of the relay a number may come twice.
+	DeliveryAttempt int32 `protobuf:"varint,20,opt,name=delivery_attempt,json=deliveryAttempt,proto3" json:"delivery_attempt,omitempty"`
 	// The item itself, typed.
 	//
 	// Types that are valid to be assigned to Payload:
@@ -306,6 +310,20 @@ func (x *Event) GetRawOmitted() bool {
 		return x.RawOmitted
 	}
 	return false
+}
+
+func (x *Event) GetAckId() string {
+	if x != nil {
+		return x.AckId
+	}
+	return ""
+}
+
+func (x *Event) GetDeliveryAttempt() int32 {
+	if x != nil {
+		return x.DeliveryAttempt
+	}
+	return 0
 }
 
 func (x *Event) GetPayload() isEvent_Payload {
@@ -1575,7 +1593,7 @@ var File_eventrelay_v1_event_proto protoreflect.FileDescriptor
 
 const file_eventrelay_v1_event_proto_rawDesc = "" +
 	"\n" +
-	"\x19eventrelay/v1/event.proto\x12\reventrelay.v1\x1a#dialog360/webhooks/v1/account.proto\x1a#dialog360/webhooks/v1/channel.proto\x1a\"dialog360/webhooks/v1/client.proto\x1a)dialog360/webhooks/v1/waba_template.proto\x1a#eventrelay/mapping/v1/mapping.proto\x1a\x1ceventrelay/v1/provider.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"meta/webhooks/v1/application.proto\x1a meta/webhooks/v1/instagram.proto\x1a meta/webhooks/v1/messaging.proto\x1a\x1bmeta/webhooks/v1/page.proto\x1a\x1emeta/webhooks/v1/payment.proto\x1a!meta/webhooks/v1/permission.proto\x1a\x1emeta/webhooks/v1/threads.proto\x1a\x1bmeta/webhooks/v1/user.proto\x1a(whatsapp/webhooks/v1/account_alert.proto\x1a0whatsapp/webhooks/v1/account_review_update.proto\x1a2whatsapp/webhooks/v1/account_settings_update.proto\x1a)whatsapp/webhooks/v1/account_update.proto\x1a*whatsapp/webhooks/v1/automatic_event.proto\x1a#whatsapp/webhooks/v1/business.proto\x1a\x1fwhatsapp/webhooks/v1/call.proto\x1a\"whatsapp/webhooks/v1/contact.proto\x1a'whatsapp/webhooks/v1/contact_sync.proto\x1a whatsapp/webhooks/v1/error.proto\x1a\x1fwhatsapp/webhooks/v1/flow.proto\x1a'whatsapp/webhooks/v1/group_update.proto\x1a\"whatsapp/webhooks/v1/history.proto\x1a\"whatsapp/webhooks/v1/message.proto\x1a+whatsapp/webhooks/v1/message_template.proto\x1a-whatsapp/webhooks/v1/messaging_handover.proto\x1a#whatsapp/webhooks/v1/metadata.proto\x1a#whatsapp/webhooks/v1/no_items.proto\x1a+whatsapp/webhooks/v1/partner_solution.proto\x1a0whatsapp/webhooks/v1/payment_configuration.proto\x1a'whatsapp/webhooks/v1/phone_number.proto\x1a!whatsapp/webhooks/v1/status.proto\x1a,whatsapp/webhooks/v1/template_category.proto\x1a)whatsapp/webhooks/v1/tracking_event.proto\x1a\x1fwhatsapp/webhooks/v1/user.proto\x1a&whatsapp/webhooks/v1/user_action.proto\"\xd4Z\n" +
+	"\x19eventrelay/v1/event.proto\x12\reventrelay.v1\x1a#dialog360/webhooks/v1/account.proto\x1a#dialog360/webhooks/v1/channel.proto\x1a\"dialog360/webhooks/v1/client.proto\x1a)dialog360/webhooks/v1/waba_template.proto\x1a#eventrelay/mapping/v1/mapping.proto\x1a\x1ceventrelay/v1/provider.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"meta/webhooks/v1/application.proto\x1a meta/webhooks/v1/instagram.proto\x1a meta/webhooks/v1/messaging.proto\x1a\x1bmeta/webhooks/v1/page.proto\x1a\x1emeta/webhooks/v1/payment.proto\x1a!meta/webhooks/v1/permission.proto\x1a\x1emeta/webhooks/v1/threads.proto\x1a\x1bmeta/webhooks/v1/user.proto\x1a(whatsapp/webhooks/v1/account_alert.proto\x1a0whatsapp/webhooks/v1/account_review_update.proto\x1a2whatsapp/webhooks/v1/account_settings_update.proto\x1a)whatsapp/webhooks/v1/account_update.proto\x1a*whatsapp/webhooks/v1/automatic_event.proto\x1a#whatsapp/webhooks/v1/business.proto\x1a\x1fwhatsapp/webhooks/v1/call.proto\x1a\"whatsapp/webhooks/v1/contact.proto\x1a'whatsapp/webhooks/v1/contact_sync.proto\x1a whatsapp/webhooks/v1/error.proto\x1a\x1fwhatsapp/webhooks/v1/flow.proto\x1a'whatsapp/webhooks/v1/group_update.proto\x1a\"whatsapp/webhooks/v1/history.proto\x1a\"whatsapp/webhooks/v1/message.proto\x1a+whatsapp/webhooks/v1/message_template.proto\x1a-whatsapp/webhooks/v1/messaging_handover.proto\x1a#whatsapp/webhooks/v1/metadata.proto\x1a#whatsapp/webhooks/v1/no_items.proto\x1a+whatsapp/webhooks/v1/partner_solution.proto\x1a0whatsapp/webhooks/v1/payment_configuration.proto\x1a'whatsapp/webhooks/v1/phone_number.proto\x1a!whatsapp/webhooks/v1/status.proto\x1a,whatsapp/webhooks/v1/template_category.proto\x1a)whatsapp/webhooks/v1/tracking_event.proto\x1a\x1fwhatsapp/webhooks/v1/user.proto\x1a&whatsapp/webhooks/v1/user_action.proto\"\x9b[\n" +
 	"\x05Event\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06cursor\x18\x02 \x01(\tR\x06cursor\x12\x1a\n" +
@@ -1598,7 +1616,9 @@ const file_eventrelay_v1_event_proto_rawDesc = "" +
 	"\x0eunknown_fields\x18\x10 \x03(\tB\x03\x80\x01\x01R\runknownFields\x12\x15\n" +
 	"\x03raw\x18\x11 \x01(\fB\x03\x80\x01\x01R\x03raw\x12\x1f\n" +
 	"\vraw_omitted\x18\x12 \x01(\bR\n" +
-	"rawOmitted\x129\n" +
+	"rawOmitted\x12\x1a\n" +
+	"\x06ack_id\x18\x13 \x01(\tB\x03\x80\x01\x01R\x05ackId\x12)\n" +
+	"\x10delivery_attempt\x18\x14 \x01(\x05R\x0fdeliveryAttempt\x129\n" +
 	"\aunknown\x18\x1e \x01(\v2\x1d.eventrelay.v1.UnknownPayloadH\x00R\aunknown\x12~\n" +
 	"\amessage\x18\x1f \x01(\v2\x1d.whatsapp.webhooks.v1.MessageBC\xca\xf3\x18(meta.whatsapp_business_account.*.message\xca\xf3\x18\x13dialog360.*.messageH\x00R\amessage\x12y\n" +
 	"\x06status\x18  \x01(\v2\x1c.whatsapp.webhooks.v1.StatusBA\xca\xf3\x18'meta.whatsapp_business_account.*.status\xca\xf3\x18\x12dialog360.*.statusH\x00R\x06status\x12t\n" +
