@@ -173,28 +173,37 @@ func directAnswer(m *nats.Msg) (Entry, error) {
 }
 
 func leaderAnswer(m *nats.Msg) (Entry, error) {
-	var answer struct {
-		Error   *apiError         `json:"error"`
-		Message *server.StoredMsg `json:"message"`
+	stored, err := storedAnswer(m)
+	if err != nil {
+		return Entry{}, err
 	}
-	if err := json.Unmarshal(m.Data, &answer); err != nil {
-		return Entry{}, fmt.Errorf("look up message: %w", err)
-	}
-	switch {
-	case answer.Error != nil && answer.Error.ErrCode == server.JSNoMessageFoundErr:
-		return Entry{}, ErrNotFound
-	case answer.Error != nil:
-		return Entry{}, fmt.Errorf("look up message: %s (%d)", answer.Error.Description, answer.Error.ErrCode)
-	case answer.Message == nil:
-		return Entry{}, errors.New("look up message: empty answer")
-	}
-	e := Entry{Sequence: answer.Message.Sequence, Data: answer.Message.Data}
-	if len(answer.Message.Header) > 0 {
-		h, err := nats.DecodeHeadersMsg(answer.Message.Header)
+	e := Entry{Sequence: stored.Sequence, Data: stored.Data}
+	if len(stored.Header) > 0 {
+		h, err := nats.DecodeHeadersMsg(stored.Header)
 		if err != nil {
 			return Entry{}, fmt.Errorf("look up message %d: %w", e.Sequence, err)
 		}
 		e.header(h)
 	}
 	return e, nil
+}
+
+// storedAnswer is what a stream's leader says of one message.
+func storedAnswer(m *nats.Msg) (*server.StoredMsg, error) {
+	var answer struct {
+		Error   *apiError         `json:"error"`
+		Message *server.StoredMsg `json:"message"`
+	}
+	if err := json.Unmarshal(m.Data, &answer); err != nil {
+		return nil, fmt.Errorf("look up message: %w", err)
+	}
+	switch {
+	case answer.Error != nil && answer.Error.ErrCode == server.JSNoMessageFoundErr:
+		return nil, ErrNotFound
+	case answer.Error != nil:
+		return nil, fmt.Errorf("look up message: %s (%d)", answer.Error.Description, answer.Error.ErrCode)
+	case answer.Message == nil:
+		return nil, errors.New("look up message: empty answer")
+	}
+	return answer.Message, nil
 }

@@ -25,12 +25,8 @@ func subject(r *Record) string {
 	b.Grow(96)
 	b.WriteString(subjectPrefix)
 	writeToken(&b, r.Source)
-	b.WriteString(".p")
-	p := partition(r.OrderingKey)
-	if p < 10 {
-		b.WriteByte('0')
-	}
-	b.WriteString(strconv.Itoa(p))
+	b.WriteByte('.')
+	writePartition(&b, partition(r.OrderingKey))
 	n := 0
 	for word := range strings.SplitSeq(r.Type, ".") {
 		if n++; n > maxTokens {
@@ -40,6 +36,15 @@ func subject(r *Record) string {
 		writeToken(&b, word)
 	}
 	return b.String()
+}
+
+// writePartition writes the word of a partition.
+func writePartition(b *strings.Builder, p int) {
+	b.WriteByte('p')
+	if p < 10 {
+		b.WriteByte('0')
+	}
+	b.WriteString(strconv.Itoa(p))
 }
 
 func partition(orderingKey string) int {
