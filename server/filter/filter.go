@@ -23,6 +23,7 @@ const costLimit = 1_000_000
 type Filter struct {
 	// program is nil for the filter that matches everything.
 	program cel.Program
+	needs   Needs
 }
 
 // InvalidError says where and why an expression does not compile.
@@ -73,7 +74,7 @@ func Compile(expression string) (*Filter, error) {
 		// Optimizing evaluates the constant parts, a malformed regular expression among them.
 		return nil, &InvalidError{Message: err.Error()}
 	}
-	return &Filter{program: program}, nil
+	return &Filter{program: program, needs: needsOf(ast.NativeRep().Expr())}, nil
 }
 
 // Match reports whether the event is wanted. An error means that the evaluation failed on this event, at the cost limit for instance; the event then counts as not wanted.
