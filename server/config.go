@@ -49,6 +49,9 @@ type config struct {
 	RetentionBytes  size          `default:"0" group:"Retention" help:"The oldest events leave the log when it is larger than this; 0 is no limit."`
 	RetentionEvents int64         `default:"0" group:"Retention" help:"The oldest events leave the log when there are more than this; 0 is no limit."`
 
+	DeadLetterAge time.Duration `default:"720h" group:"Retention" help:"Dead letters of durable subscriptions older than this go, unless they were replayed or purged before; 0 keeps them for ever."`
+	StallAfter    time.Duration `default:"10m" group:"Operation" help:"How long a durable subscription may have a backlog and make no progress before it is flagged as stalled."`
+
 	LogLevel        slog.Level    `default:"info" group:"Operation" help:"debug, info, warn or error."`
 	LogFormat       string        `default:"text" enum:"text,json" group:"Operation" help:"text or json, on standard error."`
 	ShutdownTimeout time.Duration `default:"20s" group:"Operation" help:"How long a shutdown may take before what is left is cut off."`
@@ -70,6 +73,12 @@ func (c *config) Validate() error {
 	}
 	if c.MaxStreamsPerCaller < 0 {
 		return errors.New("--max-streams-per-caller: a limit cannot be negative; 0 is any number")
+	}
+	if c.DeadLetterAge < 0 || c.DeadLetterAge > 0 && c.DeadLetterAge < time.Minute {
+		return fmt.Errorf("--dead-letter-age: %s is shorter than 1m; 0 keeps dead letters for ever", c.DeadLetterAge)
+	}
+	if c.StallAfter < time.Second {
+		return fmt.Errorf("--stall-after: %s is shorter than 1s", c.StallAfter)
 	}
 	if c.DuplicateWindow < 100*time.Millisecond {
 		return fmt.Errorf("--duplicate-window: %s is shorter than 100ms, the least that the log can do", c.DuplicateWindow)

@@ -30,6 +30,7 @@ import (
 	"eventrelay/server/journal"
 	"eventrelay/server/rpc"
 	"eventrelay/server/source"
+	"eventrelay/server/subscription"
 	"eventrelay/server/webhook"
 )
 
@@ -62,6 +63,8 @@ type server struct {
 	index   *index.Index
 	ingest  *ingest.Ingest
 	drift   *drift.Drift
+	// subscriptions are the durable ones.
+	subscriptions *subscription.Store
 	// providers are the APIs of those who post.
 	providers connection.Providers
 	health    *health.Server
@@ -114,18 +117,22 @@ func open(ctx context.Context, c config, logger *slog.Logger) (_ *server, err er
 	s.ingest = ingest.New(s.journal, s.log, s.index, s.metrics, logger.With("room", "ingest"))
 	s.ingest.Count(s.sources.Count)
 	s.drift = drift.New(s.hub, s.log.ID, filepath.Join(c.DataDir, "drift.json"), s.metrics, logger.With("room", "drift"))
+	s.subscriptions = subscription.New(subscription.Options{
+		Log: s.log, Metrics: s.metrics, KeepDeadLetters: c.DeadLetterAge, StallAfter: c.StallAfter, Logger: logger.With("room", "subscription"),
+	})
 	if s.providers, err = openProviders(c, logger); err != nil {
 		return nil, err
 	}
 	events := rpc.NewEventService(s.log, s.index, s.hub, s.metrics, logger.With("room", "rpc"))
 	events.Limit(rpc.Limits{MaxAge: c.MaxStreamAge, MaxPerCaller: c.MaxStreamsPerCaller})
 	if s.grpc, err = rpc.NewServer(rpc.Services{
-		Events:    events,
-		Sources:   rpc.NewSourceService(s.sources, s.providers),
-		Schema:    rpc.NewSchemaService(s.drift, s.log),
-		Meta:      rpc.NewMetaSubscriptionService(s.sources, s.providers.Graph),
-		Dialog360: rpc.NewDialog360Service(s.sources, s.providers.Dialog360),
-		Health:    s.health,
+		Events:        events,
+		Sources:       rpc.NewSourceService(s.sources, s.providers),
+		Schema:        rpc.NewSchemaService(s.drift, s.log),
+		Subscriptions: rpc.NewSubscriptionService(s.log, s.subscriptions),
+		Meta:          rpc.NewMetaSubscriptionService(s.sources, s.providers.Graph),
+		Dialog360:     rpc.NewDialog360Service(s.sources, s.providers.Dialog360),
+		Health:        s.health,
 	}, s.callers.guard, logger.With("room", "rpc")); err != nil {
 		return nil, err
 	}
@@ -206,7 +213,7 @@ func (s *server) ready() error {
 
 // serve runs everything until ctx ends, a port fails or the log is gone for good, then shuts down in the order in which the data flows and closes what open opened.
 func (s *server) serve(ctx context.Context) error {
-	failed := make(chan error, 6) // one for each of those that may end by themselves
+	failed := make(chan error, 7) // one for each of those that may end by themselves
 	var ports, loops sync.WaitGroup
 	looping, stopIngest := context.WithCancel(context.Background())
 	following, stopHub := context.WithCancel(context.Background())
@@ -222,6 +229,11 @@ func (s *server) serve(ctx context.Context) error {
 	loops.Go(func() {
 		if err := s.sources.Run(following); err != nil {
 			failed <- s.config.sourcesFailed(err)
+		}
+	})
+	loops.Go(func() {
+		if err := s.subscriptions.Run(following); err != nil {
+			failed <- fmt.Errorf("subscriptions: %w", err)
 		}
 	})
 	ports.Go(func() { failed <- s.grpc.Serve(s.inner) })

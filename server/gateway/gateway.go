@@ -36,6 +36,7 @@ func New(ctx context.Context, conn *grpc.ClientConn) (http.Handler, error) {
 		eventrelayv1.RegisterEventServiceHandler,
 		eventrelayv1.RegisterSourceServiceHandler,
 		eventrelayv1.RegisterSchemaServiceHandler,
+		eventrelayv1.RegisterSubscriptionServiceHandler,
 		eventrelayv1.RegisterMetaSubscriptionServiceHandler,
 		eventrelayv1.RegisterDialog360ServiceHandler,
 	} {

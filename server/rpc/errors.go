@@ -21,6 +21,7 @@ import (
 	"eventrelay/server/filter"
 	"eventrelay/server/hub"
 	"eventrelay/server/source"
+	durable "eventrelay/server/subscription"
 )
 
 // domain is the domain of every ErrorInfo of this service.
@@ -68,6 +69,11 @@ var sentinels = []struct {
 	{source.ErrStale, codes.Aborted, eventrelayv1.ErrorReason_ERROR_REASON_ETAG_STALE},
 	{source.ErrNotLoaded, codes.Unavailable, eventrelayv1.ErrorReason_ERROR_REASON_LOG_UNAVAILABLE},
 	{errStreamAge, codes.Unavailable, eventrelayv1.ErrorReason_ERROR_REASON_STREAM_AGED},
+	{durable.ErrNotFound, codes.NotFound, eventrelayv1.ErrorReason_ERROR_REASON_SUBSCRIPTION_NOT_FOUND},
+	{durable.ErrExists, codes.AlreadyExists, eventrelayv1.ErrorReason_ERROR_REASON_SUBSCRIPTION_EXISTS},
+	{durable.ErrStale, codes.Aborted, eventrelayv1.ErrorReason_ERROR_REASON_ETAG_STALE},
+	{durable.ErrAckID, codes.InvalidArgument, eventrelayv1.ErrorReason_ERROR_REASON_ACK_ID_INVALID},
+	{durable.ErrDeadLetter, codes.NotFound, eventrelayv1.ErrorReason_ERROR_REASON_DEAD_LETTER_NOT_FOUND},
 	{hub.ErrClosed, codes.Unavailable, eventrelayv1.ErrorReason_ERROR_REASON_SHUTTING_DOWN},
 	{eventlog.ErrUnavailable, codes.Unavailable, eventrelayv1.ErrorReason_ERROR_REASON_LOG_UNAVAILABLE},
 	{eventlog.ErrReplaced, codes.Unavailable, eventrelayv1.ErrorReason_ERROR_REASON_LOG_UNAVAILABLE},
@@ -85,6 +91,8 @@ func toStatus(err error) *status.Status {
 		badInput *source.InvalidError
 		state    *source.StateError
 		tooMany  *tooManyError
+		badSub   *durable.InvalidError
+		subState *durable.StateError
 	)
 	switch {
 	case errors.As(err, &invalid):
@@ -116,6 +124,12 @@ func toStatus(err error) *status.Status {
 			request.FieldViolations = append(request.FieldViolations, &errdetails.BadRequest_FieldViolation{Field: v.Field, Description: v.Description})
 		}
 		return newStatus(codes.InvalidArgument, violationText(request), eventrelayv1.ErrorReason_ERROR_REASON_INVALID_REQUEST, nil, request)
+	case errors.As(err, &badSub):
+		request := &errdetails.BadRequest{}
+		for _, v := range badSub.Violations {
+			request.FieldViolations = append(request.FieldViolations, &errdetails.BadRequest_FieldViolation{Field: v.Field, Description: v.Description})
+		}
+		return newStatus(codes.InvalidArgument, violationText(request), eventrelayv1.ErrorReason_ERROR_REASON_INVALID_REQUEST, nil, request)
 	}
 	if s := providerStatus(err); s != nil {
 		return s
@@ -129,6 +143,9 @@ func toStatus(err error) *status.Status {
 	for _, s := range sentinels {
 		if !errors.Is(err, s.err) {
 			continue
+		}
+		if errors.As(err, &subState) {
+			return newStatus(s.code, subState.Error(), s.reason, subscriptionMetadata(subState), subscriptionDetails(subState)...)
 		}
 		if errors.As(err, &state) {
 			return newStatus(s.code, state.Error(), s.reason, sourceMetadata(state))
@@ -148,6 +165,30 @@ func sourceMetadata(state *source.StateError) map[string]string {
 		metadata["etag"] = state.Etag
 	}
 	return metadata
+}
+
+// subscriptionMetadata is what a client needs to go on: the subscription's name, and its etag or the dead letter where that is what was wrong.
+func subscriptionMetadata(state *durable.StateError) map[string]string {
+	metadata := map[string]string{"subscription": state.Name}
+	if state.Etag != "" {
+		metadata["etag"] = state.Etag
+	}
+	if state.ID != "" {
+		metadata["id"] = state.ID
+	}
+	return metadata
+}
+
+// subscriptionDetails names each field of the request that is at fault.
+func subscriptionDetails(state *durable.StateError) (details []protoadapt.MessageV1) {
+	if len(state.Fields) == 0 {
+		return nil
+	}
+	request := &errdetails.BadRequest{}
+	for _, field := range state.Fields {
+		request.FieldViolations = append(request.FieldViolations, &errdetails.BadRequest_FieldViolation{Field: field, Description: "it is no ack_id of this subscription: use one as it was received"})
+	}
+	return append(details, request)
 }
 
 // violationText names every field that breaks a rule, with the rule.

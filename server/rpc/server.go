@@ -31,6 +31,8 @@ type Services struct {
 	Events  eventrelayv1.EventServiceServer
 	Sources eventrelayv1.SourceServiceServer
 	Schema  eventrelayv1.SchemaServiceServer
+	// Subscriptions are the durable ones.
+	Subscriptions eventrelayv1.SubscriptionServiceServer
 	// Meta and Dialog360 are the providers' own subscriptions.
 	Meta      eventrelayv1.MetaSubscriptionServiceServer
 	Dialog360 eventrelayv1.Dialog360ServiceServer
@@ -62,6 +64,7 @@ func NewServer(services Services, guard *auth.Guard, logger *slog.Logger) (*grpc
 	eventrelayv1.RegisterEventServiceServer(server, services.Events)
 	eventrelayv1.RegisterSourceServiceServer(server, services.Sources)
 	eventrelayv1.RegisterSchemaServiceServer(server, services.Schema)
+	eventrelayv1.RegisterSubscriptionServiceServer(server, services.Subscriptions)
 	eventrelayv1.RegisterMetaSubscriptionServiceServer(server, services.Meta)
 	eventrelayv1.RegisterDialog360ServiceServer(server, services.Dialog360)
 	healthv1.RegisterHealthServer(server, services.Health)

@@ -99,6 +99,10 @@ const (
 	//
 	//	{"reason": "SUBSCRIPTIONS_NOT_DECLARED", "domain": "eventrelay", "metadata": {"source": "sources/shop"}}
 	ErrorReason_ERROR_REASON_SUBSCRIPTIONS_NOT_DECLARED ErrorReason = 18
+	// NOT_FOUND: over REST, no call has this path, or none has it with this method: then the code is UNIMPLEMENTED and the status 405.
+	//
+	//	{"reason": "ROUTE_NOT_FOUND", "domain": "eventrelay"}
+	ErrorReason_ERROR_REASON_ROUTE_NOT_FOUND ErrorReason = 19
 	// UNAUTHENTICATED: the call shows no token. The header `authorization` must be `Bearer` and a token.
 	//
 	//	{"reason": "TOKEN_MISSING", "domain": "eventrelay"}
@@ -115,22 +119,30 @@ const (
 	//
 	//	{"reason": "ROLE_INSUFFICIENT", "domain": "eventrelay", "metadata": {"required_role": "operator"}}
 	ErrorReason_ERROR_REASON_ROLE_INSUFFICIENT ErrorReason = 33
+	// UNAVAILABLE: the stream has lived for as long as the server lets one live; reconnect with the last cursor.
+	//
+	//	{"reason": "STREAM_AGED", "domain": "eventrelay"}
+	ErrorReason_ERROR_REASON_STREAM_AGED ErrorReason = 40
+	// RESOURCE_EXHAUSTED: the caller, a token or an address, has as many streams open as it may.
+	//
+	//	{"reason": "TOO_MANY_STREAMS", "domain": "eventrelay", "metadata": {"max_streams": "1000"}}
+	ErrorReason_ERROR_REASON_TOO_MANY_STREAMS ErrorReason = 41
 	// ALREADY_EXISTS: there is a durable subscription of that name.
 	//
 	//	{"reason": "SUBSCRIPTION_EXISTS", "domain": "eventrelay", "metadata": {"subscription": "subscriptions/billing"}}
-	ErrorReason_ERROR_REASON_SUBSCRIPTION_EXISTS ErrorReason = 40
+	ErrorReason_ERROR_REASON_SUBSCRIPTION_EXISTS ErrorReason = 44
 	// INVALID_ARGUMENT: none of the ids is an `ack_id` of this subscription. `google.rpc.BadRequest` in the details names each.
 	//
 	//	{"reason": "ACK_ID_INVALID", "domain": "eventrelay", "metadata": {"subscription": "subscriptions/billing"}}
-	ErrorReason_ERROR_REASON_ACK_ID_INVALID ErrorReason = 41
+	ErrorReason_ERROR_REASON_ACK_ID_INVALID ErrorReason = 45
 	// NOT_FOUND: the subscription has no dead letter of that id: it never had, or it was replayed or purged, or its time has passed.
 	//
 	//	{"reason": "DEAD_LETTER_NOT_FOUND", "domain": "eventrelay", "metadata": {"subscription": "subscriptions/billing", "id": "4711"}}
-	ErrorReason_ERROR_REASON_DEAD_LETTER_NOT_FOUND ErrorReason = 42
+	ErrorReason_ERROR_REASON_DEAD_LETTER_NOT_FOUND ErrorReason = 46
 	// OUT_OF_RANGE: retention has removed events before the subscription had them acknowledged; a stream of it ends with this until a `Seek` settles it.
 	//
 	//	{"reason": "EVENTS_LOST", "domain": "eventrelay", "metadata": {"subscription": "subscriptions/billing", "first_sequence": "1", "last_sequence": "9", "count": "9"}}
-	ErrorReason_ERROR_REASON_EVENTS_LOST ErrorReason = 43
+	ErrorReason_ERROR_REASON_EVENTS_LOST ErrorReason = 47
 )
 
 // Enum value maps for ErrorReason.
@@ -155,14 +167,17 @@ var (
 		16: "ERROR_REASON_CREDENTIALS_MISSING",
 		17: "ERROR_REASON_OVERRIDE_WOULD_BE_LOST",
 		18: "ERROR_REASON_SUBSCRIPTIONS_NOT_DECLARED",
+		19: "ERROR_REASON_ROUTE_NOT_FOUND",
 		30: "ERROR_REASON_TOKEN_MISSING",
 		31: "ERROR_REASON_TOKEN_INVALID",
 		32: "ERROR_REASON_TOKEN_EXPIRED",
 		33: "ERROR_REASON_ROLE_INSUFFICIENT",
-		40: "ERROR_REASON_SUBSCRIPTION_EXISTS",
-		41: "ERROR_REASON_ACK_ID_INVALID",
-		42: "ERROR_REASON_DEAD_LETTER_NOT_FOUND",
-		43: "ERROR_REASON_EVENTS_LOST",
+		40: "ERROR_REASON_STREAM_AGED",
+		41: "ERROR_REASON_TOO_MANY_STREAMS",
+		44: "ERROR_REASON_SUBSCRIPTION_EXISTS",
+		45: "ERROR_REASON_ACK_ID_INVALID",
+		46: "ERROR_REASON_DEAD_LETTER_NOT_FOUND",
+		47: "ERROR_REASON_EVENTS_LOST",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":                0,
@@ -184,14 +199,17 @@ var (
 		"ERROR_REASON_CREDENTIALS_MISSING":        16,
 		"ERROR_REASON_OVERRIDE_WOULD_BE_LOST":     17,
 		"ERROR_REASON_SUBSCRIPTIONS_NOT_DECLARED": 18,
+		"ERROR_REASON_ROUTE_NOT_FOUND":            19,
 		"ERROR_REASON_TOKEN_MISSING":              30,
 		"ERROR_REASON_TOKEN_INVALID":              31,
 		"ERROR_REASON_TOKEN_EXPIRED":              32,
 		"ERROR_REASON_ROLE_INSUFFICIENT":          33,
-		"ERROR_REASON_SUBSCRIPTION_EXISTS":        40,
-		"ERROR_REASON_ACK_ID_INVALID":             41,
-		"ERROR_REASON_DEAD_LETTER_NOT_FOUND":      42,
-		"ERROR_REASON_EVENTS_LOST":                43,
+		"ERROR_REASON_STREAM_AGED":                40,
+		"ERROR_REASON_TOO_MANY_STREAMS":           41,
+		"ERROR_REASON_SUBSCRIPTION_EXISTS":        44,
+		"ERROR_REASON_ACK_ID_INVALID":             45,
+		"ERROR_REASON_DEAD_LETTER_NOT_FOUND":      46,
+		"ERROR_REASON_EVENTS_LOST":                47,
 	}
 )
 
@@ -226,7 +244,7 @@ var File_eventrelay_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_eventrelay_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	" eventrelay/v1/error_reason.proto\x12\reventrelay.v1*\xb2\a\n" +
+	" eventrelay/v1/error_reason.proto\x12\reventrelay.v1*\x95\b\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12 \n" +
 	"\x1cERROR_REASON_INVALID_REQUEST\x10\x01\x12\x1f\n" +
@@ -247,15 +265,18 @@ const file_eventrelay_v1_error_reason_proto_rawDesc = "" +
 	"\x17ERROR_REASON_ETAG_STALE\x10\x0f\x12$\n" +
 	" ERROR_REASON_CREDENTIALS_MISSING\x10\x10\x12'\n" +
 	"#ERROR_REASON_OVERRIDE_WOULD_BE_LOST\x10\x11\x12+\n" +
-	"'ERROR_REASON_SUBSCRIPTIONS_NOT_DECLARED\x10\x12\x12\x1e\n" +
+	"'ERROR_REASON_SUBSCRIPTIONS_NOT_DECLARED\x10\x12\x12 \n" +
+	"\x1cERROR_REASON_ROUTE_NOT_FOUND\x10\x13\x12\x1e\n" +
 	"\x1aERROR_REASON_TOKEN_MISSING\x10\x1e\x12\x1e\n" +
 	"\x1aERROR_REASON_TOKEN_INVALID\x10\x1f\x12\x1e\n" +
 	"\x1aERROR_REASON_TOKEN_EXPIRED\x10 \x12\"\n" +
-	"\x1eERROR_REASON_ROLE_INSUFFICIENT\x10!\x12$\n" +
-	" ERROR_REASON_SUBSCRIPTION_EXISTS\x10(\x12\x1f\n" +
-	"\x1bERROR_REASON_ACK_ID_INVALID\x10)\x12&\n" +
-	"\"ERROR_REASON_DEAD_LETTER_NOT_FOUND\x10*\x12\x1c\n" +
-	"\x18ERROR_REASON_EVENTS_LOST\x10+B\xa8\x01\n" +
+	"\x1eERROR_REASON_ROLE_INSUFFICIENT\x10!\x12\x1c\n" +
+	"\x18ERROR_REASON_STREAM_AGED\x10(\x12!\n" +
+	"\x1dERROR_REASON_TOO_MANY_STREAMS\x10)\x12$\n" +
+	" ERROR_REASON_SUBSCRIPTION_EXISTS\x10,\x12\x1f\n" +
+	"\x1bERROR_REASON_ACK_ID_INVALID\x10-\x12&\n" +
+	"\"ERROR_REASON_DEAD_LETTER_NOT_FOUND\x10.\x12\x1c\n" +
+	"\x18ERROR_REASON_EVENTS_LOST\x10/B\xa8\x01\n" +
 	"\x11com.eventrelay.v1B\x10ErrorReasonProtoP\x01Z,eventrelay/gen/go/eventrelay/v1;eventrelayv1\xa2\x02\x03EXX\xaa\x02\rEventrelay.V1\xca\x02\rEventrelay\\V1\xe2\x02\x19Eventrelay\\V1\\GPBMetadata\xea\x02\x0eEventrelay::V1b\x06proto3"
 
 var (
