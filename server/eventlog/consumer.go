@@ -61,8 +61,9 @@ func (c *Consumer) Ensure(ctx context.Context, o ConsumerOptions) error {
 		cfg.AckWait = cfg.BackOff[0]
 	}
 	err := c.call(ctx, func(ctx context.Context, k *link) error {
-		made, err := k.js.CreateConsumer(ctx, c.from.stream, cfg)
+		_, err := k.js.CreateConsumer(ctx, c.from.stream, cfg)
 		if errors.Is(err, jetstream.ErrConsumerExists) {
+			var made jetstream.Consumer
 			if made, err = k.js.Consumer(ctx, c.from.stream, c.name); err == nil {
 				is := made.CachedInfo().Config
 				if sameConsumer(is, cfg) {
@@ -82,12 +83,6 @@ func (c *Consumer) Ensure(ctx context.Context, o ConsumerOptions) error {
 		return fmt.Errorf("make consumer %s: %w", c.name, err)
 	}
 	return nil
-}
-
-// isCode tells whether JetStream refused with that code.
-func isCode(err error, code jetstream.ErrorCode) bool {
-	var answer *jetstream.APIError
-	return errors.As(err, &answer) && answer.ErrorCode == code
 }
 
 // sameConsumer compares what can be changed.

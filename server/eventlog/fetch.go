@@ -32,7 +32,7 @@ type Demand struct {
 	Max int
 	// MaxBytes bounds the size of what is given for this demand; 0 is no bound.
 	MaxBytes int
-	// Wait is how long to wait for the first; 0 takes what is there. With it Max is 1: what comes while nobody listens any more would count as given.
+	// Wait is how long to wait for the first; 0 takes what is there. With it one comes at most: what came while nobody listens any more would count as given.
 	Wait time.Duration
 	// Linger is for a consumer that often has all outstanding that it may: the server says nothing then, unless it is told how long to think about it.
 	Linger time.Duration
@@ -98,18 +98,19 @@ type fetch struct {
 
 func (f *fetch) ask() error {
 	for i, d := range f.demands {
+		f.open[i] = d.Max
 		request := fmt.Sprintf(`{"batch":%d,"max_bytes":%d,"no_wait":true}`, d.Max, d.MaxBytes)
 		if d.Linger > 0 {
 			request = fmt.Sprintf(`{"batch":%d,"max_bytes":%d,"no_wait":true,"expires":%d}`, d.Max, d.MaxBytes, d.Linger)
 		}
 		if d.Wait > 0 {
+			f.open[i] = 1
 			request = fmt.Sprintf(`{"batch":1,"expires":%d}`, d.Wait)
 			f.wait = max(f.wait, d.Wait)
 		}
 		if err := f.k.sub.PublishRequest("$JS.API.CONSUMER.MSG.NEXT."+d.Consumer.from.stream+"."+d.Consumer.name, f.inbox+strconv.Itoa(i), []byte(request)); err != nil {
 			return err
 		}
-		f.open[i] = d.Max
 		f.left++
 	}
 	return nil

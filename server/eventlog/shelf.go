@@ -2,6 +2,7 @@ package eventlog
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -87,16 +88,20 @@ func (s *Shelf) Next(ctx context.Context, subject string, after uint64) (Kept, e
 // Remove takes the message of a sequence away, and returns ErrNotFound if it is not there any more.
 func (s *Shelf) Remove(ctx context.Context, sequence uint64) error {
 	err := s.write(ctx, func(ctx context.Context, k *link) error {
-		stream, err := k.js.Stream(ctx, s.name)
+		reply, err := k.sub.RequestWithContext(ctx, "$JS.API.STREAM.MSG.DELETE."+s.name, []byte(`{"seq":`+strconv.FormatUint(sequence, 10)+`,"no_erase":true}`))
 		if err != nil {
 			return err
 		}
-		err = stream.DeleteMsg(ctx, sequence)
-		if errors.Is(err, jetstream.ErrMsgNotFound) || isCode(err, jetstream.ErrorCode(server.JSSequenceNotFoundErrF)) || isCode(err, jetstream.ErrorCode(server.JSNoMessageFoundErr)) ||
-			isCode(err, jetstream.ErrorCode(server.JSStreamMsgDeleteFailedF)) {
+		var answer struct {
+			Error *apiError `json:"error"`
+		}
+		switch err := json.Unmarshal(reply.Data, &answer); {
+		case err != nil || answer.Error == nil:
+			return err
+		case answer.Error.ErrCode == server.JSSequenceNotFoundErrF, answer.Error.ErrCode == server.JSNoMessageFoundErr:
 			return ErrNotFound
 		}
-		return err
+		return fmt.Errorf("%s (%d)", answer.Error.Description, answer.Error.ErrCode)
 	})
 	if err != nil {
 		return fmt.Errorf("remove message %d from shelf %s: %w", sequence, s.name, err)

@@ -125,9 +125,9 @@ func (p *pull) run(ctx context.Context) error {
 				return err
 			}
 		}
-		left := time.Until(deadline)
+		left, over := time.Until(deadline), ctx.Err() != nil
 		switch {
-		case p.full || p.room() == 0 || ctx.Err() != nil:
+		case p.full || p.room() == 0 || over: // that nobody asks any more is told by the caller
 			return nil
 		case len(p.events) > 0 && (!moved || time.Since(p.began) > gather):
 			return nil
@@ -156,7 +156,7 @@ func (p *pull) wait(ctx context.Context, bell <-chan struct{}, left time.Duratio
 	case <-bell:
 	case <-timer.C:
 	case <-ctx.Done():
-		return nil
+		return nil // which the caller looks at itself
 	}
 	if p.sub.spec.GetPaused() {
 		sub, err := p.store.find(ctx, p.sub.name())
@@ -222,9 +222,10 @@ func (p *pull) fetch(ctx context.Context, group []part, demands []eventlog.Deman
 	if e := p.take(ctx, demands, got.Deliveries); e != nil && err == nil {
 		err = e
 	}
+	over := ctx.Err() != nil
 	switch {
-	case err != nil && ctx.Err() != nil:
-		return moved, nil
+	case over:
+		return moved, nil // what came of it is the caller's to give back
 	case err != nil:
 		return moved, err
 	case len(got.Gone) > 0:
