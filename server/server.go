@@ -260,6 +260,7 @@ func (s *server) serve(ctx context.Context) error {
 	s.drain(bounded)
 	stopIngest()
 	s.hub.Close()
+	s.subscriptions.Close()
 	s.stopGRPC(bounded)
 	if e := s.management.Shutdown(bounded); e != nil {
 		s.logger.Warn("management calls were still open", "error", e)

@@ -125,13 +125,13 @@ func (p *pull) run(ctx context.Context) error {
 				return err
 			}
 		}
-		left, over := time.Until(deadline), ctx.Err() != nil
+		left, over := time.Until(deadline), ended(ctx)
 		switch {
 		case p.full || p.room() == 0 || over: // that nobody asks any more is told by the caller
 			return nil
 		case len(p.events) > 0 && (!moved || time.Since(p.began) > gather):
 			return nil
-		case left <= 0:
+		case left <= 0 || p.store.closed.Load():
 			return nil
 		case moved:
 			p.rest = shortRest
@@ -142,6 +142,9 @@ func (p *pull) run(ctx context.Context) error {
 		}
 	}
 }
+
+// ended tells whether nobody waits for the answer any more.
+func ended(ctx context.Context) bool { return ctx.Err() != nil }
 
 // wait returns when something may be due.
 func (p *pull) wait(ctx context.Context, bell <-chan struct{}, left time.Duration) error {
@@ -222,7 +225,7 @@ func (p *pull) fetch(ctx context.Context, group []part, demands []eventlog.Deman
 	if e := p.take(ctx, demands, got.Deliveries); e != nil && err == nil {
 		err = e
 	}
-	over := ctx.Err() != nil
+	over := ended(ctx)
 	switch {
 	case over:
 		return moved, nil // what came of it is the caller's to give back

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -53,6 +54,7 @@ type Store struct {
 	shelf   *eventlog.Shelf  // dead letters, replays, and the reasons for which events were given back
 	tallies *tallies
 	meters  *meters
+	closed  atomic.Bool
 
 	mu    sync.Mutex // guards what follows
 	known map[string]*Subscription
@@ -75,6 +77,9 @@ func New(o Options) *Store {
 		shelf: o.Log.Shelf("SUBSCRIPTIONS", o.KeepDeadLetters), tallies: newTallies(), meters: newMeters(o.Metrics), known: map[string]*Subscription{},
 	}
 }
+
+// Close has pulls that wait answer with what they have, and those that come wait for nothing: the server goes down, and another relay has the rest.
+func (s *Store) Close() { s.closed.Store(true) }
 
 // Run follows the subscriptions, those that other relays change among them, and looks after each from time to time: it notes what is lost, tells what stalls, deletes what has
 // expired, and keeps the metrics. It ends with ctx or when the log is closed; both are no error. It returns an error when the log was replaced.
