@@ -129,9 +129,9 @@ func TestAFetchThatIsGivenUpLeavesNothingGivenToNobody(t *testing.T) {
 			got, err := l.Fetch(ctx, []Demand{{Consumer: c, Max: 1, Wait: time.Minute}})
 			results <- result{got, err}
 		}()
-		go cancel()
 		before := state(t, l).Last
 		mustAppend(t, l, records(int(before)+1, 1))
+		cancel() // while it is on its way
 		r := <-results
 		for _, d := range r.got.Deliveries {
 			mustSettle(t, l, Settlement{Receipt: d.Receipt, Verdict: Back})

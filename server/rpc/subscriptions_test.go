@@ -723,3 +723,13 @@ func TestAPausedSubscriptionDeliversNothingAndTakesAcknowledgements(t *testing.T
 	pause(false)
 	wantObjects(t, d.take("night", 1), "2")
 }
+
+func TestAPullEndsAtOnceWhenTheServerGoesDown(t *testing.T) {
+	d := newDesk(t)
+	d.create("idle", nil)
+	began := time.Now()
+	time.AfterFunc(50*time.Millisecond, d.store.Close)
+	if events := d.pull("idle", 1); len(events) > 0 || time.Since(began) > pullWait-time.Second {
+		t.Errorf("it gave %v after %s", objects(events), time.Since(began))
+	}
+}
