@@ -236,8 +236,11 @@ func TestTheExampleOfEveryOperationCallsItsMethod(t *testing.T) {
 			t.Errorf("%s calls %q and is answered %d %s", op.OperationID, e.method, answer.Code, answer.Body)
 			continue
 		}
-		if update, ok := e.request.(*eventrelayv1.UpdateSourceRequest); ok {
-			update.UpdateMask = nil // follows from the body
+		switch update := e.request.(type) { // the mask follows from the body
+		case *eventrelayv1.UpdateSourceRequest:
+			update.UpdateMask = nil
+		case *eventrelayv1.UpdateSubscriptionRequest:
+			update.UpdateMask = nil
 		}
 		want := e.request.ProtoReflect().New().Interface()
 		if err := protojson.Unmarshal(written.Operations[op.OperationID].Request, want); err != nil {

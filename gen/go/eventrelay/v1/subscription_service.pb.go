@@ -579,7 +579,7 @@ type ModifyAckDeadlineRequest struct {
 	// 0 s gives the events back: they are delivered again after the retry delay, or become dead letters if that was the last attempt. Any other value extends the deadline by
 	// the subscription's own, counted from now. Required.
 	AckDeadline *durationpb.Duration `protobuf:"bytes,3,opt,name=ack_deadline,json=ackDeadline,proto3" json:"ack_deadline,omitempty"`
-	// With 0 s: why they are given back; kept with the dead letter that an event may become. At most 4096 characters.
+	// With 0 s: why they are given back; kept with the dead letter that an event may become. At most 4096 characters. Input only.
 	Reason        string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

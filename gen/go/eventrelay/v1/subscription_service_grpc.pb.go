@@ -42,6 +42,8 @@ const (
 //
 // A service that consumes needs the role of a reader: it pulls, acknowledges, extends and gives back. What decides over the events of others, to create, change, delete, seek,
 // replay and purge, needs that of an operator.
+//
+// Errors of all calls: UNAVAILABLE (LOG_UNAVAILABLE, SHUTTING_DOWN).
 type SubscriptionServiceClient interface {
 	// Returns one subscription.
 	//
@@ -75,7 +77,7 @@ type SubscriptionServiceClient interface {
 	//
 	// Errors: NOT_FOUND (SUBSCRIPTION_NOT_FOUND), INVALID_ARGUMENT (ACK_ID_INVALID, INVALID_REQUEST) as of `Acknowledge`.
 	ModifyAckDeadline(ctx context.Context, in *ModifyAckDeadlineRequest, opts ...grpc.CallOption) (*ModifyAckDeadlineResponse, error)
-	// Goes to another place of the log: exactly the events behind it are delivered from then on, acknowledged before or not, with attempts counted anew. What is outstanding is
+	// Goes to another place of the log. Exactly the events behind it are delivered from then on, acknowledged before or not, with attempts counted anew. What is outstanding is
 	// given up; its ids are stale. Dead letters and their replays stay. Settles `lost_events`.
 	//
 	// Errors: NOT_FOUND (SUBSCRIPTION_NOT_FOUND), INVALID_ARGUMENT (INVALID_REQUEST, CURSOR_MALFORMED, CURSOR_FOREIGN), OUT_OF_RANGE (CURSOR_EXPIRED).
@@ -230,6 +232,8 @@ func (c *subscriptionServiceClient) PurgeDeadLetters(ctx context.Context, in *Pu
 //
 // A service that consumes needs the role of a reader: it pulls, acknowledges, extends and gives back. What decides over the events of others, to create, change, delete, seek,
 // replay and purge, needs that of an operator.
+//
+// Errors of all calls: UNAVAILABLE (LOG_UNAVAILABLE, SHUTTING_DOWN).
 type SubscriptionServiceServer interface {
 	// Returns one subscription.
 	//
@@ -263,7 +267,7 @@ type SubscriptionServiceServer interface {
 	//
 	// Errors: NOT_FOUND (SUBSCRIPTION_NOT_FOUND), INVALID_ARGUMENT (ACK_ID_INVALID, INVALID_REQUEST) as of `Acknowledge`.
 	ModifyAckDeadline(context.Context, *ModifyAckDeadlineRequest) (*ModifyAckDeadlineResponse, error)
-	// Goes to another place of the log: exactly the events behind it are delivered from then on, acknowledged before or not, with attempts counted anew. What is outstanding is
+	// Goes to another place of the log. Exactly the events behind it are delivered from then on, acknowledged before or not, with attempts counted anew. What is outstanding is
 	// given up; its ids are stale. Dead letters and their replays stay. Settles `lost_events`.
 	//
 	// Errors: NOT_FOUND (SUBSCRIPTION_NOT_FOUND), INVALID_ARGUMENT (INVALID_REQUEST, CURSOR_MALFORMED, CURSOR_FOREIGN), OUT_OF_RANGE (CURSOR_EXPIRED).
