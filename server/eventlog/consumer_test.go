@@ -166,7 +166,7 @@ func TestOfManyConsumersEachGivesWhatItsPatternsSay(t *testing.T) {
 	} {
 		reader := l.Consumer("reader-" + strconv.Itoa(len(c.pattern)) + "-" + strconv.Itoa(len(c.want)))
 		mustEnsure(t, reader, ConsumerOptions{Subjects: []string{c.pattern}})
-		if got := sequences(mustFetch(t, l, Demand{Consumer: reader, Max: 10, Linger: time.Millisecond}).Deliveries); !slices.Equal(got, c.want) {
+		if got := sequences(mustFetch(t, l, Demand{Consumer: reader, Max: 10, Linger: 500 * time.Millisecond}).Deliveries); !slices.Equal(got, c.want) {
 			t.Errorf("%s gives %v, want %v", c.pattern, got, c.want)
 		}
 	}
