@@ -125,6 +125,7 @@ func open(ctx context.Context, c config, logger *slog.Logger) (_ *server, err er
 	}
 	events := rpc.NewEventService(s.log, s.index, s.hub, s.metrics, logger.With("room", "rpc"))
 	events.Limit(rpc.Limits{MaxAge: c.MaxStreamAge, MaxPerCaller: c.MaxStreamsPerCaller})
+	events.Durable(s.subscriptions)
 	if s.grpc, err = rpc.NewServer(rpc.Services{
 		Events:        events,
 		Sources:       rpc.NewSourceService(s.sources, s.providers),

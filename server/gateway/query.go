@@ -23,7 +23,7 @@ import (
 const errorDomain = "eventrelay"
 
 // subscribeRequest reads the query and `Last-Event-ID`, which goes before any start that the query names: EventSource comes back to the address that it was made with.
-// Unlike in the other calls a parameter that does not exist is an error: a stream with a mistyped filter would look like one that works.
+// A durable subscription goes on where it is by itself, so there it counts for nothing. Unlike in the other calls a parameter that does not exist is an error: a stream with a mistyped filter would look like one that works.
 func subscribeRequest(r *http.Request) (*eventrelayv1.SubscribeRequest, error) {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
@@ -35,7 +35,7 @@ func subscribeRequest(r *http.Request) (*eventrelayv1.SubscribeRequest, error) {
 			return nil, err
 		}
 	}
-	if last := r.Header.Get("Last-Event-ID"); last != "" {
+	if last := r.Header.Get("Last-Event-ID"); last != "" && request.GetSubscription() == "" {
 		if !utf8.ValidString(last) {
 			return nil, invalid("Last-Event-ID", "it is not the id of an event of this service")
 		}

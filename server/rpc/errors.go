@@ -48,6 +48,25 @@ func (e *expiredError) Error() string {
 	return "events behind the cursor have been removed by retention: go on from earliest_cursor, or from a time"
 }
 
+// lostError says that retention took events before a subscription had them acknowledged.
+type lostError struct {
+	subscription string
+	events       *eventrelayv1.LostEvents
+}
+
+func (e *lostError) Error() string {
+	return fmt.Sprintf("retention has removed %d events of %s, %d to %d, before they were acknowledged: a seek settles it",
+		e.events.GetCount(), e.subscription, e.events.GetFirstSequence(), e.events.GetLastSequence())
+}
+
+// metadata is what a client needs to tell its people.
+func (e *lostError) metadata() map[string]string {
+	return map[string]string{
+		"subscription": e.subscription, "first_sequence": strconv.FormatUint(e.events.GetFirstSequence(), 10),
+		"last_sequence": strconv.FormatUint(e.events.GetLastSequence(), 10), "count": strconv.FormatUint(e.events.GetCount(), 10),
+	}
+}
+
 // errStreamAge says that a stream has lived for as long as one may.
 var errStreamAge = errors.New("the stream has reached its maximum age: reconnect with the last cursor")
 
@@ -73,6 +92,7 @@ var sentinels = []struct {
 	{durable.ErrExists, codes.AlreadyExists, eventrelayv1.ErrorReason_ERROR_REASON_SUBSCRIPTION_EXISTS},
 	{durable.ErrStale, codes.Aborted, eventrelayv1.ErrorReason_ERROR_REASON_ETAG_STALE},
 	{durable.ErrAckID, codes.InvalidArgument, eventrelayv1.ErrorReason_ERROR_REASON_ACK_ID_INVALID},
+	{durable.ErrClosed, codes.Unavailable, eventrelayv1.ErrorReason_ERROR_REASON_SHUTTING_DOWN},
 	{durable.ErrDeadLetter, codes.NotFound, eventrelayv1.ErrorReason_ERROR_REASON_DEAD_LETTER_NOT_FOUND},
 	{hub.ErrClosed, codes.Unavailable, eventrelayv1.ErrorReason_ERROR_REASON_SHUTTING_DOWN},
 	{eventlog.ErrUnavailable, codes.Unavailable, eventrelayv1.ErrorReason_ERROR_REASON_LOG_UNAVAILABLE},
@@ -85,6 +105,7 @@ func toStatus(err error) *status.Status {
 	var (
 		invalid  *protovalidate.ValidationError
 		expired  *expiredError
+		lost     *lostError
 		notFound *notFoundError
 		badExpr  *filter.InvalidError
 		role     *auth.RoleError
@@ -105,6 +126,8 @@ func toStatus(err error) *status.Status {
 		return newStatus(codes.InvalidArgument, violationText(request), eventrelayv1.ErrorReason_ERROR_REASON_INVALID_REQUEST, nil, request)
 	case errors.As(err, &expired):
 		return newStatus(codes.OutOfRange, err.Error(), eventrelayv1.ErrorReason_ERROR_REASON_CURSOR_EXPIRED, map[string]string{"earliest_cursor": expired.earliest})
+	case errors.As(err, &lost):
+		return newStatus(codes.OutOfRange, err.Error(), eventrelayv1.ErrorReason_ERROR_REASON_EVENTS_LOST, lost.metadata())
 	case errors.As(err, &notFound):
 		return newStatus(codes.NotFound, err.Error(), notFound.reason, map[string]string{notFound.key: notFound.name})
 	case errors.As(err, &tooMany):

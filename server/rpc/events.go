@@ -16,6 +16,7 @@ import (
 	"eventrelay/server/eventlog"
 	"eventrelay/server/filter"
 	"eventrelay/server/hub"
+	durable "eventrelay/server/subscription"
 )
 
 const (
@@ -47,6 +48,8 @@ type EventService struct {
 	decoded decodings
 	limits  Limits
 	open    admission
+	// durable has the durable subscriptions; nil without any.
+	durable *durable.Store
 }
 
 // Index finds events by their ids.
@@ -63,6 +66,9 @@ func NewEventService(log *eventlog.Log, ids Index, bell *hub.Hub, metrics Regist
 // Limit sets the limits of streams. It must be called before the first one.
 func (s *EventService) Limit(limits Limits) { s.limits = limits }
 
+// Durable has streams of durable subscriptions come from a store. It must be called before the first one; without it no subscription is found.
+func (s *EventService) Durable(store *durable.Store) { s.durable = store }
+
 // decode makes the event that clients see of one that the log holds.
 func (s *EventService) decode(sequence uint64, data []byte, view eventrelayv1.EventView) (*eventrelayv1.Event, error) {
 	event := &eventrelayv1.Event{}
@@ -70,17 +76,22 @@ func (s *EventService) decode(sequence uint64, data []byte, view eventrelayv1.Ev
 		return nil, fmt.Errorf("decode event %d of the log: %w", sequence, err)
 	}
 	event.Sequence = sequence
-	event.Cursor = cursor(s.log.ID(), sequence)
+	present(event, len(data), s.log.ID(), view)
+	return event, nil
+}
+
+// present completes an event of some size for those who see it, and leaves out what they do not want and what would not fit.
+func present(event *eventrelayv1.Event, size int, logID string, view eventrelayv1.EventView) {
+	event.Cursor = cursor(logID, event.GetSequence())
 	switch view {
 	case eventrelayv1.EventView_EVENT_VIEW_TYPED:
 		event.Raw = nil
 	case eventrelayv1.EventView_EVENT_VIEW_RAW:
 		event.Payload = nil
 	}
-	if len(data) > maxEventBytes && len(event.GetRaw()) > 0 {
+	if size > maxEventBytes && len(event.GetRaw()) > 0 {
 		event.Raw, event.RawOmitted = nil, true
 	}
-	return event, nil
 }
 
 // matches reports whether the filter wants an event. One on which it fails is not wanted, and counted.

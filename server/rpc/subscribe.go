@@ -35,7 +35,7 @@ const (
 // for it.
 func (s *EventService) Subscribe(req *eventrelayv1.SubscribeRequest, stream grpc.ServerStreamingServer[eventrelayv1.SubscribeResponse]) error {
 	if req.GetSubscription() != "" {
-		return &notFoundError{reason: eventrelayv1.ErrorReason_ERROR_REASON_SUBSCRIPTION_NOT_FOUND, key: "subscription", name: req.GetSubscription()}
+		return s.consume(req, stream)
 	}
 	ctx := stream.Context()
 	leave, err := s.open.enter(ctx, s.limits.MaxPerCaller)

@@ -126,17 +126,9 @@ func (s *SubscriptionService) Pull(ctx context.Context, req *eventrelayv1.PullRe
 		return nil, err
 	}
 	for _, event := range events {
-		s.deliver(event)
+		present(event, proto.Size(event), s.log.ID(), eventrelayv1.EventView_EVENT_VIEW_FULL)
 	}
 	return &eventrelayv1.PullResponse{Events: events, LostEvents: lost}, nil
-}
-
-// deliver completes an event for those who see it.
-func (s *SubscriptionService) deliver(event *eventrelayv1.Event) {
-	event.Cursor = cursor(s.log.ID(), event.GetSequence())
-	if len(event.GetRaw()) > 0 && proto.Size(event) > maxEventBytes {
-		event.Raw, event.RawOmitted = nil, true
-	}
 }
 
 // Acknowledge settles events.
@@ -199,7 +191,7 @@ func (s *SubscriptionService) ListDeadLetters(ctx context.Context, req *eventrel
 	}
 	resp := &eventrelayv1.ListDeadLettersResponse{DeadLetters: list}
 	for _, dead := range list {
-		s.deliver(dead.GetEvent())
+		present(dead.GetEvent(), proto.Size(dead.GetEvent()), s.log.ID(), eventrelayv1.EventView_EVENT_VIEW_FULL)
 	}
 	if next > 0 {
 		resp.NextPageToken = base64.RawURLEncoding.EncodeToString(binary.BigEndian.AppendUint64(nil, next))

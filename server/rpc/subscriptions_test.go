@@ -35,6 +35,7 @@ import (
 	"eventrelay/server/eventlog"
 	"eventrelay/server/eventlog/natstest"
 	"eventrelay/server/gateway"
+	"eventrelay/server/hub"
 	durable "eventrelay/server/subscription"
 )
 
@@ -44,6 +45,7 @@ type desk struct {
 	log   *eventlog.Log
 	store *durable.Store
 	subs  eventrelayv1.SubscriptionServiceClient
+	read  eventrelayv1.EventServiceClient
 	rest  *httptest.Server
 	n     int
 	stop  func()
@@ -62,8 +64,11 @@ func openDesk(t *testing.T, options eventlog.Options, tune func(*durable.Options
 		tune(&o)
 	}
 	store := durable.New(o)
+	bell := hub.New(HubLog(log), quiet)
+	events := NewEventService(log, nil, bell, prometheus.NewRegistry(), quiet)
+	events.Durable(store)
 	server, err := NewServer(Services{
-		Subscriptions: NewSubscriptionService(log, store), Health: health.NewServer(),
+		Events: events, Subscriptions: NewSubscriptionService(log, store), Health: health.NewServer(),
 	}, auth.NewGuard(nil, nil, quiet), quiet)
 	if err != nil {
 		t.Fatal(err)
@@ -99,7 +104,7 @@ func openDesk(t *testing.T, options eventlog.Options, tune func(*durable.Options
 		}
 	})
 	t.Cleanup(stop)
-	return &desk{t: t, log: log, store: store, subs: eventrelayv1.NewSubscriptionServiceClient(conn), rest: rest, stop: stop}
+	return &desk{t: t, log: log, store: store, subs: eventrelayv1.NewSubscriptionServiceClient(conn), read: eventrelayv1.NewEventServiceClient(conn), rest: rest, stop: stop}
 }
 
 func newDesk(t *testing.T) *desk { return openDesk(t, eventlog.Options{Dir: t.TempDir()}, nil) }

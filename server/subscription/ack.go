@@ -31,6 +31,9 @@ func (s *Store) Acknowledge(ctx context.Context, name string, ids []string) (unk
 	done, err := s.settle(ctx, sub, &sorted, settlements)
 	sub.tally.acknowledged.Add(uint64(done))
 	s.meters.acknowledged.WithLabelValues(sub.name()).Add(float64(done))
+	if err == nil {
+		s.tellSettled(sub, sorted.ours, 0)
+	}
 	return sorted.unknown, sorted.stale, err
 }
 
@@ -44,7 +47,9 @@ func (s *Store) Extend(ctx context.Context, name string, ids []string) (unknown,
 	for _, id := range sorted.ours {
 		settlements = append(settlements, eventlog.Settlement{Receipt: id.receipt, Verdict: eventlog.More})
 	}
-	_, err = s.settle(ctx, sub, &sorted, settlements)
+	if _, err = s.settle(ctx, sub, &sorted, settlements); err == nil {
+		s.tellSettled(sub, sorted.ours, sub.deadline())
+	}
 	return sorted.unknown, sorted.stale, err
 }
 
@@ -70,6 +75,7 @@ func (s *Store) GiveBack(ctx context.Context, name string, ids []string, why str
 		ours = append(ours, id)
 		settlements = append(settlements, eventlog.Settlement{Receipt: id.receipt, Verdict: eventlog.Back, Delay: sub.minDelay()})
 	}
+	all := sorted.ours
 	sorted.ours = ours
 	if _, err := s.settle(ctx, sub, &sorted, settlements); err != nil {
 		return nil, nil, err
@@ -79,6 +85,7 @@ func (s *Store) GiveBack(ctx context.Context, name string, ids []string, why str
 			return nil, nil, err
 		}
 	}
+	s.tellSettled(sub, all, 0)
 	return sorted.unknown, sorted.stale, nil
 }
 

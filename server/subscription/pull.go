@@ -47,15 +47,25 @@ type Demand struct {
 // Pull returns events that are due, each with its sequence, its ack_id and the number of the attempt; the caller has delivered them, or gives them back by Return. It waits for
 // the first, and returns none when nothing came, or when ctx ends. The error wraps ErrNotFound or eventlog.ErrUnavailable; with one nothing is delivered.
 func (s *Store) Pull(ctx context.Context, name string, want Demand) ([]*eventrelayv1.Event, error) {
+	return s.pull(ctx, name, want, nil)
+}
+
+// pull is Pull, into a window if there is one.
+func (s *Store) pull(ctx context.Context, name string, want Demand, into *Window) ([]*eventrelayv1.Event, error) {
 	sub, err := s.find(ctx, name)
 	if err != nil {
 		return nil, err
+	}
+	if into != nil {
+		if err := into.same(sub); err != nil {
+			return nil, err
+		}
 	}
 	key, err := s.ackKey(ctx)
 	if err != nil {
 		return nil, err
 	}
-	p := &pull{store: s, sub: sub, key: key, want: want, began: time.Now(), rest: shortRest, passed: map[string]bool{}}
+	p := &pull{store: s, sub: sub, into: into, key: key, want: want, began: time.Now(), rest: shortRest, passed: map[string]bool{}}
 	sub.tally.touch()
 	err = p.run(ctx)
 	p.sub.tally.touch()
@@ -68,6 +78,9 @@ func (s *Store) Pull(ctx context.Context, name string, want Demand) ([]*eventrel
 			return nil, ctx.Err()
 		}
 		return nil, fmt.Errorf("pull from %s: %w", name, err)
+	}
+	if into != nil {
+		into.hold(p.ids, p.sizes, p.sub.deadline())
 	}
 	p.count()
 	return p.events, nil
@@ -93,12 +106,15 @@ func (s *Store) Return(name string, events []*eventrelayv1.Event) {
 type pull struct {
 	store *Store
 	sub   *Subscription
+	into  *Window
 	key   []byte
 	want  Demand
 	began time.Time
 	rest  time.Duration
 
 	events []*eventrelayv1.Event
+	ids    []ackID // of the events
+	sizes  []int   // of the events, as they are stored
 	bytes  int
 	// full is set when the next event would not fit.
 	full bool
@@ -131,7 +147,7 @@ func (p *pull) run(ctx context.Context) error {
 			return nil
 		case len(p.events) > 0 && (!moved || time.Since(p.began) > gather):
 			return nil
-		case left <= 0 || p.store.closed.Load():
+		case left <= 0 || p.store.isClosed():
 			return nil
 		case moved:
 			p.rest = shortRest
@@ -255,7 +271,12 @@ func (p *pull) renew(ctx context.Context) error {
 		return err
 	}
 	if sub.Generation != p.sub.Generation || sub.UID != p.sub.UID {
-		p.events, p.bytes, p.full = nil, 0, false // of before, and given up
+		p.events, p.ids, p.sizes, p.bytes, p.full = nil, nil, nil, 0, false // of before, and given up
+	}
+	if p.into != nil {
+		if err := p.into.same(sub); err != nil {
+			return err
+		}
 	}
 	p.sub = sub
 	return p.store.ensure(ctx, sub)
@@ -322,7 +343,7 @@ func (p *pull) one(ctx context.Context, d eventlog.Delivery) (wanted bool, err e
 		}
 	}
 	event.Sequence, event.AckId, event.DeliveryAttempt = sequence, id.encode(p.key), int32(d.Attempt)
-	p.events = append(p.events, event)
+	p.events, p.ids, p.sizes = append(p.events, event), append(p.ids, id), append(p.sizes, len(d.Data))
 	p.bytes += len(d.Data)
 	p.full = p.full || p.bytes >= p.want.MaxBytes
 	return true, nil

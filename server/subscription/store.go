@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -54,7 +53,11 @@ type Store struct {
 	shelf   *eventlog.Shelf  // dead letters, replays, and the reasons for which events were given back
 	tallies *tallies
 	meters  *meters
-	closed  atomic.Bool
+	// relay tells this relay from others that share the log.
+	relay string
+	// closing is closed by Close.
+	closing chan struct{}
+	close   func()
 
 	mu    sync.Mutex // guards what follows
 	known map[string]*Subscription
@@ -72,14 +75,26 @@ func New(o Options) *Store {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Store{
+	s := &Store{
+		relay: rand.Text(), closing: make(chan struct{}),
 		o: o, log: o.Log, logger: o.Logger, bucket: o.Log.Bucket("subscriptions"), states: o.Log.Bucket("subscription-states"),
 		shelf: o.Log.Shelf("SUBSCRIPTIONS", o.KeepDeadLetters), tallies: newTallies(), meters: newMeters(o.Metrics), known: map[string]*Subscription{},
 	}
+	s.close = sync.OnceFunc(func() { close(s.closing) })
+	return s
 }
 
-// Close has pulls that wait answer with what they have, and those that come wait for nothing: the server goes down, and another relay has the rest.
-func (s *Store) Close() { s.closed.Store(true) }
+// Close has pulls that wait answer with what they have, those that come wait for nothing, and windows end with ErrClosed: the server goes down, and another relay has the rest.
+func (s *Store) Close() { s.close() }
+
+func (s *Store) isClosed() bool {
+	select {
+	case <-s.closing:
+		return true
+	default:
+		return false
+	}
+}
 
 // Run follows the subscriptions, those that other relays change among them, and looks after each from time to time: it notes what is lost, tells what stalls, deletes what has
 // expired, and keeps the metrics. It ends with ctx or when the log is closed; both are no error. It returns an error when the log was replaced.
@@ -89,6 +104,7 @@ func (s *Store) Run(ctx context.Context) error {
 	defer running.Wait()
 	defer cancel()
 	running.Go(func() { s.look(ctx) })
+	running.Go(func() { s.listen(ctx) })
 	running.Go(func() {
 		if err := s.log.Losses(ctx, func(consumer string, seq uint64) { s.lost(ctx, consumer, seq) }); err != nil && !errors.Is(err, eventlog.ErrClosed) {
 			s.logger.Warn("what retention takes of outstanding events is not told any more", "error", err)
@@ -132,6 +148,9 @@ func (s *Store) learn(v eventlog.Value) (*Subscription, error) {
 	if is := s.known[v.Key]; is != nil && is.revision >= v.Revision {
 		return is, nil
 	}
+	if is := s.known[v.Key]; is != nil && (is.UID != sub.UID || is.Generation != sub.Generation) {
+		is.tally.empty() // what streams were handed was given up
+	}
 	s.known[v.Key] = sub
 	sub.tally.ring() // it may not be paused any more
 	return sub, nil
@@ -144,6 +163,7 @@ func (s *Store) forget(id string, revision uint64) {
 	if is := s.known[id]; is != nil && is.revision <= revision {
 		delete(s.known, id)
 		is.tally.ring()
+		is.tally.empty()
 		s.tallies.drop(is.UID)
 		s.meters.drop(is.name())
 	}

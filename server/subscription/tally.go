@@ -27,8 +27,15 @@ func (t *tallies) of(uid string) *tally {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.byUID[uid] == nil {
-		t.byUID[uid] = &tally{bell: make(chan struct{}), given: map[string]uint64{}, next: map[string]uint64{}}
+		t.byUID[uid] = &tally{bell: make(chan struct{}), given: map[string]uint64{}, next: map[string]uint64{}, windows: map[*Window]struct{}{}}
 	}
+	return t.byUID[uid]
+}
+
+// known returns the tally of a subscription that this relay has one of, or nil.
+func (t *tallies) known(uid string) *tally {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	return t.byUID[uid]
 }
 
@@ -53,6 +60,8 @@ type tally struct {
 	given map[string]uint64
 	// next is the first event that waits for each consumer, as of the last look.
 	next map[string]uint64
+	// windows are those of the streams that are open here.
+	windows map[*Window]struct{}
 	// settled tells progress from the lack of it: it changes with what is settled; since is when it last did.
 	settled uint64
 	since   time.Time

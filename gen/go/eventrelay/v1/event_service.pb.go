@@ -149,7 +149,8 @@ type SubscribeRequest struct {
 	//	*SubscribeRequest_StartTime
 	//	*SubscribeRequest_StartFrom
 	Start isSubscribeRequest_Start `protobuf_oneof:"start"`
-	// A durable subscription, `subscriptions/{id}`; start and filter come from it. Not served yet: NOT_FOUND.
+	// A durable subscription, `subscriptions/{id}`; start and filter come from it, and any number of streams and pulls share its events. They come as they are due, with
+	// `ack_id` and `delivery_attempt`, and are acknowledged by `SubscriptionService.Acknowledge`, over any connection.
 	Subscription string `protobuf:"bytes,5,opt,name=subscription,proto3" json:"subscription,omitempty"`
 	// Which parts of an event are sent. If unspecified, all.
 	View EventView `protobuf:"varint,6,opt,name=view,proto3,enum=eventrelay.v1.EventView" json:"view,omitempty"`
@@ -159,10 +160,13 @@ type SubscribeRequest struct {
 	MaxEvents int32 `protobuf:"varint,8,opt,name=max_events,json=maxEvents,proto3" json:"max_events,omitempty"`
 	// The size of a response in bytes that is not exceeded, except by a single larger event. If 0, 1 MiB, and less where larger ones gain nothing.
 	MaxBytes int32 `protobuf:"varint,9,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
-	// Durable subscriptions only: the most events that may be unacknowledged on this stream. If 0, 1000.
+	// Durable subscriptions only: the most events that may be unacknowledged on this stream; up to 20 000, larger values mean 20 000. If 0, 1000. An event no longer counts
+	// when it is acknowledged or given back, by whatever connection, or its deadline has passed.
 	MaxOutstanding int32 `protobuf:"varint,10,opt,name=max_outstanding,json=maxOutstanding,proto3" json:"max_outstanding,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Durable subscriptions only: the size in bytes of the events that may be unacknowledged on this stream, which a single larger event may exceed. If 0, 64 MiB.
+	MaxOutstandingBytes int64 `protobuf:"varint,11,opt,name=max_outstanding_bytes,json=maxOutstandingBytes,proto3" json:"max_outstanding_bytes,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
 }
 
 func (x *SubscribeRequest) Reset() {
@@ -278,6 +282,13 @@ func (x *SubscribeRequest) GetMaxOutstanding() int32 {
 	return 0
 }
 
+func (x *SubscribeRequest) GetMaxOutstandingBytes() int64 {
+	if x != nil {
+		return x.MaxOutstandingBytes
+	}
+	return 0
+}
+
 type isSubscribeRequest_Start interface {
 	isSubscribeRequest_Start()
 }
@@ -308,9 +319,11 @@ type SubscribeResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The next events that match, in the order of the log. Empty in a checkpoint.
 	Events []*Event `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
-	// Everything up to here has been served, events that did not match included: the cursor to come back with.
+	// Everything up to here has been served, events that did not match included: the cursor to come back with. With a durable subscription, everything up to here was
+	// acknowledged when the last checkpoint was sent.
 	Cursor string `protobuf:"bytes,2,opt,name=cursor,proto3" json:"cursor,omitempty"`
-	// How many events of the log lay behind the cursor at that moment, matching or not; 0 when the stream has caught up.
+	// How many events of the log lay behind the cursor at that moment, matching or not; 0 when the stream has caught up. With a durable subscription, its backlog when the
+	// last checkpoint was sent.
 	Backlog       uint64 `protobuf:"varint,3,opt,name=backlog,proto3" json:"backlog,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -627,7 +640,7 @@ var File_eventrelay_v1_event_service_proto protoreflect.FileDescriptor
 
 const file_eventrelay_v1_event_service_proto_rawDesc = "" +
 	"\n" +
-	"!eventrelay/v1/event_service.proto\x12\reventrelay.v1\x1a\x1bbuf/validate/validate.proto\x1a!eventrelay/v1/authorization.proto\x1a\x19eventrelay/v1/event.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbc\x06\n" +
+	"!eventrelay/v1/event_service.proto\x12\reventrelay.v1\x1a\x1bbuf/validate/validate.proto\x1a!eventrelay/v1/authorization.proto\x1a\x19eventrelay/v1/event.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf9\x06\n" +
 	"\x10SubscribeRequest\x12 \n" +
 	"\x06filter\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\x80@R\x06filter\x12$\n" +
 	"\x06cursor\x18\x02 \x01(\tB\n" +
@@ -643,7 +656,8 @@ const file_eventrelay_v1_event_service_proto_rawDesc = "" +
 	"max_events\x18\b \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\tmaxEvents\x12)\n" +
 	"\tmax_bytes\x18\t \x01(\x05B\f\xbaH\t\x1a\a\x18\x80\x80\xc0\x01(\x00R\bmaxBytes\x120\n" +
 	"\x0fmax_outstanding\x18\n" +
-	" \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\x0emaxOutstanding:\x89\x02\xbaH\x85\x02\x1a\x82\x02\n" +
+	" \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\x0emaxOutstanding\x12;\n" +
+	"\x15max_outstanding_bytes\x18\v \x01(\x03B\a\xbaH\x04\"\x02(\x00R\x13maxOutstandingBytes:\x89\x02\xbaH\x85\x02\x1a\x82\x02\n" +
 	"$subscribe.subscription_has_its_start\x12csubscription brings its own start and filter: leave filter, cursor, start_time and start_from empty\x1authis.subscription == '' || (this.filter == '' && !has(this.cursor) && !has(this.start_time) && !has(this.start_from))B\a\n" +
 	"\x05start\"s\n" +
 	"\x11SubscribeResponse\x12,\n" +

@@ -43,10 +43,14 @@ type EventServiceClient interface {
 	// The first response comes at once and carries the start cursor, even without events. A response has as many events as wait; while there are none for
 	// `checkpoint_interval`, a response without events says how far everything has been served. A slow reader is never dropped: it lags and gets larger responses.
 	//
-	// Errors: INVALID_ARGUMENT for a filter that does not compile (FILTER_INVALID), a cursor that is none (CURSOR_MALFORMED) or one of another log (CURSOR_FOREIGN);
-	// NOT_FOUND (SUBSCRIPTION_NOT_FOUND) for a durable subscription that is not there; OUT_OF_RANGE (CURSOR_EXPIRED) when retention has overtaken the cursor;
-	// RESOURCE_EXHAUSTED (TOO_MANY_STREAMS) when the caller has as many streams open as it may; UNAVAILABLE when the server goes down (SHUTTING_DOWN) or the stream has
-	// reached its maximum age (STREAM_AGED): reconnect with the last cursor.
+	// Errors: INVALID_ARGUMENT for a filter that does not compile (FILTER_INVALID) or a cursor of another log (CURSOR_FOREIGN); OUT_OF_RANGE (CURSOR_EXPIRED)
+	// when retention has overtaken the cursor; RESOURCE_EXHAUSTED (TOO_MANY_STREAMS) when the caller has as many streams open as it may; UNAVAILABLE when the server goes
+	// down (SHUTTING_DOWN) or the stream has reached its maximum age (STREAM_AGED): reconnect with the last cursor.
+	//
+	// With `subscription` the events are those of a durable subscription that are due, in its order, and the cursor says up to where it has them all acknowledged. When such a
+	// stream ends, what it has delivered stays outstanding until it is acknowledged, over any connection, or its deadline passes: whoever was handed it may still be at work. What
+	// could not be delivered any more is given back at once; both count as attempts. Further errors: NOT_FOUND (SUBSCRIPTION_NOT_FOUND), at the deletion of the subscription too;
+	// OUT_OF_RANGE (EVENTS_LOST) from when retention has removed events before they were acknowledged until a `Seek` settles it.
 	Subscribe(ctx context.Context, in *SubscribeRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SubscribeResponse], error)
 	// Returns one event by its id.
 	//
@@ -147,10 +151,14 @@ type EventServiceServer interface {
 	// The first response comes at once and carries the start cursor, even without events. A response has as many events as wait; while there are none for
 	// `checkpoint_interval`, a response without events says how far everything has been served. A slow reader is never dropped: it lags and gets larger responses.
 	//
-	// Errors: INVALID_ARGUMENT for a filter that does not compile (FILTER_INVALID), a cursor that is none (CURSOR_MALFORMED) or one of another log (CURSOR_FOREIGN);
-	// NOT_FOUND (SUBSCRIPTION_NOT_FOUND) for a durable subscription that is not there; OUT_OF_RANGE (CURSOR_EXPIRED) when retention has overtaken the cursor;
-	// RESOURCE_EXHAUSTED (TOO_MANY_STREAMS) when the caller has as many streams open as it may; UNAVAILABLE when the server goes down (SHUTTING_DOWN) or the stream has
-	// reached its maximum age (STREAM_AGED): reconnect with the last cursor.
+	// Errors: INVALID_ARGUMENT for a filter that does not compile (FILTER_INVALID) or a cursor of another log (CURSOR_FOREIGN); OUT_OF_RANGE (CURSOR_EXPIRED)
+	// when retention has overtaken the cursor; RESOURCE_EXHAUSTED (TOO_MANY_STREAMS) when the caller has as many streams open as it may; UNAVAILABLE when the server goes
+	// down (SHUTTING_DOWN) or the stream has reached its maximum age (STREAM_AGED): reconnect with the last cursor.
+	//
+	// With `subscription` the events are those of a durable subscription that are due, in its order, and the cursor says up to where it has them all acknowledged. When such a
+	// stream ends, what it has delivered stays outstanding until it is acknowledged, over any connection, or its deadline passes: whoever was handed it may still be at work. What
+	// could not be delivered any more is given back at once; both count as attempts. Further errors: NOT_FOUND (SUBSCRIPTION_NOT_FOUND), at the deletion of the subscription too;
+	// OUT_OF_RANGE (EVENTS_LOST) from when retention has removed events before they were acknowledged until a `Seek` settles it.
 	Subscribe(*SubscribeRequest, grpc.ServerStreamingServer[SubscribeResponse]) error
 	// Returns one event by its id.
 	//
