@@ -20,7 +20,10 @@
 // Across two runs of a program the cursor decides: saved together with the work that an event caused, each event is worked on once; saved after it, an event may
 // be seen again when the program dies in between, and its id tells that it is the same one.
 //
-// The raw service clients are at [Client.Events], [Client.Sources], [Client.Schema], [Client.MetaSubscriptions] and [Client.Dialog360].
+// [Client.Consume] hands the events of a durable subscription to a handler: the server keeps what was acknowledged, delivers the rest again, and shares the events between any
+// number of consumers.
+//
+// The raw service clients are at [Client.Events], [Client.Sources], [Client.Subscriptions], [Client.Schema], [Client.MetaSubscriptions] and [Client.Dialog360].
 package client
 
 import (
@@ -67,7 +70,9 @@ type Client struct {
 	schema    eventrelayv1.SchemaServiceClient
 	meta      eventrelayv1.MetaSubscriptionServiceClient
 	dialog360 eventrelayv1.Dialog360ServiceClient
-	log       *slog.Logger
+	// subscriptions is the client of the durable ones.
+	subscriptions eventrelayv1.SubscriptionServiceClient
+	log           *slog.Logger
 
 	closeOnce sync.Once
 	closed    chan struct{} // closed by Close, so that a Follow that waits ends at once
@@ -137,15 +142,16 @@ func Dial(target string, opts ...Option) (*Client, error) {
 		return nil, fmt.Errorf("dial %q: %w", target, err)
 	}
 	return &Client{
-		target:    target,
-		conn:      conn,
-		events:    eventrelayv1.NewEventServiceClient(conn),
-		sources:   eventrelayv1.NewSourceServiceClient(conn),
-		schema:    eventrelayv1.NewSchemaServiceClient(conn),
-		meta:      eventrelayv1.NewMetaSubscriptionServiceClient(conn),
-		dialog360: eventrelayv1.NewDialog360ServiceClient(conn),
-		log:       d.log,
-		closed:    make(chan struct{}),
+		target:        target,
+		conn:          conn,
+		subscriptions: eventrelayv1.NewSubscriptionServiceClient(conn),
+		events:        eventrelayv1.NewEventServiceClient(conn),
+		sources:       eventrelayv1.NewSourceServiceClient(conn),
+		schema:        eventrelayv1.NewSchemaServiceClient(conn),
+		meta:          eventrelayv1.NewMetaSubscriptionServiceClient(conn),
+		dialog360:     eventrelayv1.NewDialog360ServiceClient(conn),
+		log:           d.log,
+		closed:        make(chan struct{}),
 	}, nil
 }
 
@@ -237,6 +243,19 @@ func (c *Client) Events() eventrelayv1.EventServiceClient { return c.events }
 
 // Sources gives the raw client of the source service.
 func (c *Client) Sources() eventrelayv1.SourceServiceClient { return c.sources }
+
+// Subscriptions gives the raw client of the service for durable subscriptions.
+func (c *Client) Subscriptions() eventrelayv1.SubscriptionServiceClient { return c.subscriptions }
+
+// isClosed tells whether Close was called.
+func (c *Client) isClosed() bool {
+	select {
+	case <-c.closed:
+		return true
+	default:
+		return false
+	}
+}
 
 // Schema gives the raw client of the schema service.
 func (c *Client) Schema() eventrelayv1.SchemaServiceClient { return c.schema }

@@ -2,6 +2,8 @@ package client
 
 import (
 	"errors"
+	"fmt"
+	"strconv"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
@@ -13,7 +15,9 @@ var (
 	ErrPlaintext = errors.New("the target is not on this machine and no TLS is set: give WithTLS or WithTransportCredentials, or allow plain text with WithInsecure")
 	// ErrCursorExpired says that retention has removed events behind the cursor. The error found with [errors.As] as an [ExpiredError] tells where reading can go on.
 	ErrCursorExpired = errors.New("cursor expired")
-	// ErrClosed ends a Follow whose client was closed.
+	// ErrEventsLost says that retention has removed events before a durable subscription had them acknowledged. The error found with [errors.As] as a [LostError] tells which.
+	ErrEventsLost = errors.New("events lost")
+	// ErrClosed ends a Follow or Consume whose client was closed.
 	ErrClosed = errors.New("client is closed")
 )
 
@@ -43,6 +47,26 @@ func (e *ExpiredError) Is(target error) bool { return target == ErrCursorExpired
 // Unwrap gives the status error.
 func (e *ExpiredError) Unwrap() error { return e.err }
 
+// LostError says that retention has removed events before they were acknowledged. The subscription delivers nothing to streams until a Seek settles it. It is an [ErrEventsLost]
+// and wraps the status it came as.
+type LostError struct {
+	// First and Last are the sequences of the range that is lost.
+	First, Last uint64
+
+	err error
+}
+
+// Error tells what is lost.
+func (e *LostError) Error() string {
+	return fmt.Sprintf("events %d to %d are lost: %v", e.First, e.Last, e.err)
+}
+
+// Is makes every LostError an [ErrEventsLost].
+func (e *LostError) Is(target error) bool { return target == ErrEventsLost }
+
+// Unwrap gives the status error.
+func (e *LostError) Unwrap() error { return e.err }
+
 // Reason gives the reason that the server states for an error of a call or of a Follow, a word of `eventrelay.v1.ErrorReason` without its prefix:
 // `CURSOR_EXPIRED`, `FILTER_INVALID`. Empty if the error has none.
 func Reason(err error) string { return errorInfo(err).GetReason() }
@@ -64,10 +88,15 @@ func errorInfo(err error) *errdetails.ErrorInfo {
 	return nil
 }
 
-// typed gives an expired cursor its own type and leaves every other error as it is.
+// typed gives an expired cursor and lost events their own types and leaves every other error as it is.
 func typed(err error) error {
 	if status.Code(err) == codes.OutOfRange && Reason(err) == "CURSOR_EXPIRED" {
 		return &ExpiredError{EarliestCursor: Detail(err, "earliest_cursor"), err: err}
+	}
+	if Reason(err) == "EVENTS_LOST" {
+		first, _ := strconv.ParseUint(Detail(err, "first_sequence"), 10, 64) // 0 where the server did not say
+		last, _ := strconv.ParseUint(Detail(err, "last_sequence"), 10, 64)
+		return &LostError{First: first, Last: last, err: err}
 	}
 	return err
 }

@@ -76,7 +76,10 @@ func (c *consuming) next() *eventrelayv1.SubscribeResponse {
 // take receives until it has n events.
 func (c *consuming) take(n int) (events []*eventrelayv1.Event) {
 	c.d.t.Helper()
-	for len(events) < n {
+	for end := time.Now().Add(20 * time.Second); len(events) < n; {
+		if time.Now().After(end) {
+			c.d.t.Fatalf("of %d events only %v came", n, objects(events))
+		}
 		events = append(events, c.next().GetEvents()...)
 	}
 	if len(events) > n {
