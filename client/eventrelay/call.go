@@ -45,6 +45,7 @@ func (c *connection) explain(err error) error {
 		return err
 	}
 	text, subject := message(err), strings.TrimPrefix(client.Detail(err, "source"), "sources/")
+	durable := strings.TrimPrefix(client.Detail(err, "subscription"), "subscriptions/")
 	switch client.Reason(err) {
 	case "SOURCE_NOT_FOUND":
 		return fmt.Errorf("there is no source %q: `eventrelay sources list` shows those there are", subject)
@@ -52,7 +53,24 @@ func (c *connection) explain(err error) error {
 		return fmt.Errorf("there is a source %q already: change it with `eventrelay sources update %s`, or choose another id", subject, subject)
 	case "SOURCE_READ_ONLY":
 		return fmt.Errorf("the source %q is defined in a file of the server, or by --dev, so it is changed there and not by calls", subject)
+	case "SUBSCRIPTION_NOT_FOUND":
+		return fmt.Errorf("there is no subscription %q: `eventrelay subscriptions list` shows those there are", durable)
+	case "SUBSCRIPTION_EXISTS":
+		return fmt.Errorf("there is a subscription %q already: look at it with `eventrelay subscriptions describe %s`, or choose another id", durable, durable)
+	case "DEAD_LETTER_NOT_FOUND":
+		return fmt.Errorf("there is no dead letter %q: `eventrelay subscriptions dead-letters %s` shows those there are", client.Detail(err, "id"), durable)
+	case "EVENTS_LOST":
+		return fmt.Errorf("%s; look at it with `eventrelay subscriptions describe %s`, then `eventrelay subscriptions seek %s --to earliest`, or elsewhere", text, durable, durable)
+	case "CURSOR_MALFORMED":
+		return usagef("the cursor is none of %s: %s", c.Server, startForms)
+	case "CURSOR_FOREIGN":
+		return fmt.Errorf("the cursor is of another log than that of %s, or of one that was wiped", c.Server)
+	case "CURSOR_EXPIRED":
+		return fmt.Errorf("events behind the cursor have been removed by retention; the earliest place is %s", client.Detail(err, "earliest_cursor"))
 	case "ETAG_STALE":
+		if durable != "" {
+			return errors.New("somebody else has changed the subscription since: look at it with `eventrelay subscriptions describe`, then try again, with its new --etag if you give one")
+		}
 		return errors.New("somebody else has changed the source since: look at it with `eventrelay sources describe`, then try again, with its new --etag if you give one")
 	case "CREDENTIALS_MISSING":
 		field := client.Detail(err, "field")
@@ -145,7 +163,7 @@ var irregularFlags = map[string]string{
 	"app_secrets": "--app-secret", "labels": "--label", "headers": "--header", "fields": "--field", "subscribed_fields": "--field",
 	"public_base_url": "--public-url", "objects": "--object", "whatsapp_business_accounts": "--waba",
 	"start_time": "--from", "end_time": "--to", "seen_after": "--since", "webhook_url": "--url", "override_callback_uri": "--url", "callback_url": "--url",
-	"name": "the id", "source_id": "the id", "id": "the id", "parent": "the id",
+	"name": "the id", "source_id": "the id", "subscription_id": "the id", "id": "the id", "parent": "the id",
 }
 
 // flagOf gives the flag that sets a field of a request.

@@ -30,10 +30,12 @@ type desk struct {
 	eventrelayv1.UnimplementedSchemaServiceServer
 	eventrelayv1.UnimplementedMetaSubscriptionServiceServer
 	eventrelayv1.UnimplementedDialog360ServiceServer
+	eventrelayv1.UnimplementedSubscriptionServiceServer
 
 	answer func(request proto.Message) (proto.Message, error)
-	raw    [][]byte // the parts of an event's raw JSON
-	torn   error    // what the raw JSON ends with instead of its end
+	raw    [][]byte                          // the parts of an event's raw JSON
+	stream []*eventrelayv1.SubscribeResponse // the answer to Subscribe, which then stays open
+	torn   error                             // what the raw JSON ends with instead of its end
 
 	mu       sync.Mutex // guards requests
 	requests []proto.Message
@@ -77,6 +79,17 @@ func (d *desk) GetEventRaw(request *eventrelayv1.GetEventRawRequest, out grpc.Se
 	return d.torn
 }
 
+func (d *desk) Subscribe(request *eventrelayv1.SubscribeRequest, out grpc.ServerStreamingServer[eventrelayv1.SubscribeResponse]) error {
+	d.keep(request)
+	for _, response := range d.stream {
+		if err := out.Send(response); err != nil {
+			return err
+		}
+	}
+	<-out.Context().Done()
+	return out.Context().Err()
+}
+
 // serve runs the desk on a port of this machine until the test ends.
 func (d *desk) serve(t *testing.T) (address string) {
 	t.Helper()
@@ -97,6 +110,7 @@ func (d *desk) serve(t *testing.T) (address string) {
 	eventrelayv1.RegisterSchemaServiceServer(server, d)
 	eventrelayv1.RegisterMetaSubscriptionServiceServer(server, d)
 	eventrelayv1.RegisterDialog360ServiceServer(server, d)
+	eventrelayv1.RegisterSubscriptionServiceServer(server, d)
 	done := make(chan error, 1)
 	go func() { done <- server.Serve(listener) }()
 	t.Cleanup(func() {

@@ -24,10 +24,11 @@ type commands struct {
 	Forward forward `cmd:"" help:"Post the events again to an HTTP endpoint, in order, as their providers would."`
 	Tokens  tokens  `cmd:"" help:"Make the tokens that callers of a server show."`
 
-	Sources   sources           `cmd:"" help:"Create, connect, check and change the sources that notifications are accepted for."`
-	Events    storedEvents      `cmd:"" help:"List stored events, and what providers send beyond the schema."`
-	Meta      metaSubscriptions `cmd:"" help:"See and change Meta's own subscriptions, one call at a time."`
-	Dialog360 dialog360         `cmd:"" name:"dialog360" help:"See and change 360dialog's own webhook settings, one call at a time."`
+	Sources       sources           `cmd:"" help:"Create, connect, check and change the sources that notifications are accepted for."`
+	Subscriptions subscriptions     `cmd:"" help:"Create, watch, consume and mend durable subscriptions."`
+	Events        storedEvents      `cmd:"" help:"List stored events, and what providers send beyond the schema."`
+	Meta          metaSubscriptions `cmd:"" help:"See and change Meta's own subscriptions, one call at a time."`
+	Dialog360     dialog360         `cmd:"" name:"dialog360" help:"See and change 360dialog's own webhook settings, one call at a time."`
 }
 
 // output is where a command writes: results to out, everything else to diag; and in, for what it is told while it runs.
