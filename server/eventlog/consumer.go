@@ -116,19 +116,29 @@ type ConsumerState struct {
 // State tells how far the consumer is, or ErrNoConsumer.
 func (c *Consumer) State(ctx context.Context) (ConsumerState, error) {
 	var st ConsumerState
-	err := c.call(ctx, func(ctx context.Context, k *link) error {
-		found, err := k.js.Consumer(ctx, c.from.stream, c.name)
-		if err != nil {
-			return err
-		}
-		info := found.CachedInfo()
-		st = ConsumerState{Settled: info.AckFloor.Stream, Given: info.Delivered.Stream, Waiting: info.NumPending, Outstanding: uint64(info.NumAckPending)}
-		return nil
+	err := c.call(ctx, func(ctx context.Context, k *link) (err error) {
+		st, err = c.stateOver(ctx, k)
+		return err
 	})
 	if err != nil {
 		return ConsumerState{}, fmt.Errorf("read state of consumer %s: %w", c.name, err)
 	}
 	return st, nil
+}
+
+// stateOver asks for the state over one link.
+func (c *Consumer) stateOver(ctx context.Context, k *link) (ConsumerState, error) {
+	found, err := k.js.Consumer(ctx, c.from.stream, c.name)
+	if err != nil {
+		return ConsumerState{}, err
+	}
+	info := found.CachedInfo()
+	return ConsumerState{Settled: info.AckFloor.Stream, Given: info.Delivered.Stream, Waiting: info.NumPending, Outstanding: uint64(info.NumAckPending)}, nil
+}
+
+// missing tells whether an error says that the consumer, or what it reads, is not there.
+func (c *Consumer) missing(err error) bool {
+	return errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrStreamNotFound)
 }
 
 // call does something within callTimeout, and makes of its error one of this package.

@@ -98,6 +98,7 @@ type Log struct {
 	appending chan struct{} // held by the one Append that runs
 	names     names         // used by the one Append that runs
 	acked     *mark         // highest acknowledged sequence, embedded only
+	receipts  *receipts     // what was settled last, embedded only
 
 	mu       sync.Mutex // guards what follows
 	cur      *link      // nil while there is none
@@ -158,7 +159,7 @@ func (l *Log) beginEmbedded(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	l.acked = m
+	l.acked, l.receipts = m, newReceipts(l.opts.Dir)
 	k, err := l.connect(ctx, false)
 	if err != nil {
 		return err
@@ -202,7 +203,7 @@ func (l *Log) Close() error {
 	if l.acked == nil {
 		return nil
 	}
-	err := l.acked.close()
+	err := errors.Join(l.acked.close(), l.receipts.close())
 	if healthy && err == nil {
 		err = markClean(l.opts.Dir)
 	}

@@ -63,6 +63,25 @@ func (l *Log) Fetch(ctx context.Context, demands []Demand) (Fetched, error) {
 	if err != nil {
 		return Fetched{}, fmt.Errorf("fetch: %w", err)
 	}
+	got, err := k.fetch(ctx, demands)
+	if err == nil && l.receipts != nil {
+		// An attempt that is told is never taken back, so it is written down first. The first one may be.
+		var again []string
+		for _, d := range got.Deliveries {
+			if d.Attempt > 1 {
+				again = append(again, givenMark+d.Receipt)
+			}
+		}
+		err = l.receipts.remember(again)
+	}
+	if err != nil {
+		return got, fmt.Errorf("fetch: %w", l.wrap(ctx, err))
+	}
+	return got, nil
+}
+
+// fetch is Fetch over one link.
+func (k *link) fetch(ctx context.Context, demands []Demand) (got Fetched, err error) {
 	f := fetch{k: k, demands: demands, inbox: nats.NewInbox() + ".", open: make([]int, len(demands))}
 	room := 0
 	for _, d := range demands {
@@ -71,16 +90,13 @@ func (l *Log) Fetch(ctx context.Context, demands []Demand) (Fetched, error) {
 	f.came = make(chan *nats.Msg, room)
 	// A channel and not a subscription that is asked: that one makes an error of the answer that nobody is there, and hides which demand it is for.
 	if f.sub, err = k.sub.ChanSubscribe(f.inbox+"*", f.came); err != nil {
-		return Fetched{}, fmt.Errorf("fetch: %w", l.wrap(ctx, err))
+		return Fetched{}, err
 	}
 	defer func() { _ = f.sub.Unsubscribe() }() // fails when it has ended already
 	if err = f.ask(); err == nil {
 		err = f.take(ctx)
 	}
-	if err != nil {
-		return f.got, fmt.Errorf("fetch: %w", l.wrap(ctx, err))
-	}
-	return f.got, nil
+	return f.got, err
 }
 
 // fetch is one call of Fetch.
@@ -256,7 +272,7 @@ func (s Settlement) text() []byte {
 const settleBurst = 256
 
 // Settle tells the log what became of deliveries, by whatever relay they were fetched, and returns when the log has taken it. gone has, for each, whether its consumer is not
-// there any more. Whatever was settled before stays as it was. With an error some may have been settled; it is safe to repeat.
+// there any more. What is Done is durable then: not even a power cut has it given again to anybody but this package. Whatever was settled before stays as it was. With an error some may have been settled; it is safe to repeat.
 func (l *Log) Settle(ctx context.Context, settlements []Settlement) (gone []bool, err error) {
 	gone = make([]bool, len(settlements))
 	ctx, stop := l.scope(ctx)
@@ -265,22 +281,42 @@ func (l *Log) Settle(ctx context.Context, settlements []Settlement) (gone []bool
 	if err != nil {
 		return gone, fmt.Errorf("settle: %w", err)
 	}
+	if err := k.settleAll(ctx, settlements, gone); err != nil {
+		return gone, fmt.Errorf("settle: %w", l.wrap(ctx, err))
+	}
+	if l.receipts == nil {
+		return gone, nil
+	}
+	var done []string
+	for i, s := range settlements {
+		if s.Verdict == Done && !gone[i] {
+			done = append(done, doneMark+s.Receipt)
+		}
+	}
+	if err := l.receipts.remember(done); err != nil {
+		return gone, fmt.Errorf("settle: %w: %w", ErrUnavailable, err)
+	}
+	return gone, nil
+}
+
+// settleAll tells the server, and notes whose consumer is gone.
+func (k *link) settleAll(ctx context.Context, settlements []Settlement, gone []bool) error {
 	bounded, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	inbox := nats.NewInbox() + "."
 	came := make(chan *nats.Msg, 2*settleBurst)
 	sub, err := k.sub.ChanSubscribe(inbox+"*", came)
 	if err != nil {
-		return gone, fmt.Errorf("settle: %w", l.wrap(ctx, err))
+		return err
 	}
 	defer func() { _ = sub.Unsubscribe() }() // fails when the connection is gone
 	for first := 0; first < len(settlements); first += settleBurst {
 		part := settlements[first:min(first+settleBurst, len(settlements))]
 		if err := k.settle(bounded, came, inbox+strconv.Itoa(first), part, gone[first:]); err != nil {
-			return gone, fmt.Errorf("settle: %w", l.wrap(ctx, err))
+			return err
 		}
 	}
-	return gone, nil
+	return nil
 }
 
 func (k *link) settle(ctx context.Context, came <-chan *nats.Msg, inbox string, part []Settlement, gone []bool) error {

@@ -43,7 +43,11 @@ func (l *Log) connect(ctx context.Context, damaged bool) (_ *link, err error) {
 			err = denied
 		}
 	}()
+	var redone map[redoKey]*redo
 	if l.opts.URL == "" {
+		if redone, err = l.receipts.load(l.opts.Dir); err != nil {
+			return nil, err
+		}
 		if k.srv, err = startServer(l.opts, l.log, damaged, l.acked.time()); err != nil {
 			return nil, err
 		}
@@ -74,6 +78,9 @@ func (l *Log) connect(ctx context.Context, damaged bool) (_ *link, err error) {
 		return nil, k.explain(err)
 	}
 	if k.srv != nil {
+		if err := l.redo(ctx, k, redone); err != nil {
+			return nil, err
+		}
 		k.dir = dirSync{path: messageDir(l.opts.Dir)}
 		if err := syncTree(l.opts.Dir, k.dir.path); err != nil {
 			return nil, err

@@ -1,0 +1,256 @@
+package eventlog
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// receiptsAge is how long a receipt is kept here at least: many times as long as the embedded server takes to write down where a consumer stands, which it does ten times a second.
+const receiptsAge = 5 * time.Second
+
+// Each line of the files is one of the marks and a receipt.
+const (
+	doneMark  = "d "
+	givenMark = "g "
+)
+
+// receipts remember on disk what was settled, and what was given again, in the last few seconds. The embedded server answers before it has written down where a consumer stands:
+// after a kill or a power cut it knows nothing of the last tenth of a second. What is remembered here is done once more then, before anybody is given anything.
+type receipts struct {
+	dir string
+
+	mu      sync.Mutex // guards what follows
+	waiting *commit
+	running bool
+
+	// The rest belongs to whoever runs.
+	carried []byte // what was there at the start
+	file    *os.File
+	number  int // of the file in use: 0 or 1
+	began   time.Time
+}
+
+// commit is what is written in one step.
+type commit struct {
+	text bytes.Buffer
+	done chan struct{}
+	err  error
+}
+
+func newReceipts(dir string) *receipts { return &receipts{dir: dir} }
+
+func (r *receipts) path(number int) string {
+	return filepath.Join(r.dir, "receipts-"+strconv.Itoa(number))
+}
+
+// remember writes lines and returns when they are durable. What waits at the same time is written in one step.
+func (r *receipts) remember(lines []string) error {
+	if len(lines) == 0 {
+		return nil
+	}
+	r.mu.Lock()
+	if r.waiting == nil {
+		r.waiting = &commit{done: make(chan struct{})}
+	}
+	mine := r.waiting
+	for _, line := range lines {
+		mine.text.WriteString(line + "\n")
+	}
+	if r.running {
+		r.mu.Unlock()
+		<-mine.done
+		return mine.err
+	}
+	r.running = true
+	for r.waiting != nil {
+		step := r.waiting
+		r.waiting = nil
+		r.mu.Unlock()
+		if step.err = r.write(step.text.Bytes()); step.err != nil {
+			step.err = fmt.Errorf("write down what is settled: %w", step.err)
+		}
+		close(step.done)
+		r.mu.Lock()
+	}
+	r.running = false
+	r.mu.Unlock()
+	return mine.err
+}
+
+// write appends to the file in use, or begins the other one when that is old enough.
+func (r *receipts) write(text []byte) error {
+	if r.file == nil || time.Since(r.began) > receiptsAge {
+		if err := r.turn(); err != nil {
+			return err
+		}
+	}
+	_, err := r.file.Write(text)
+	if err == nil {
+		err = r.file.Sync()
+	}
+	if err != nil { // what is in the file now is not known, so the next one is another
+		err = errors.Join(err, r.file.Close())
+		r.file = nil
+	}
+	return err
+}
+
+// turn begins the other file. The first one after a start takes the place of the older of the two, and begins with what both had: after one more crash that is still of use.
+func (r *receipts) turn() error {
+	next := 1 - r.number
+	if r.file == nil {
+		next = r.older()
+	} else if err := r.file.Close(); err != nil {
+		return err
+	}
+	r.file = nil
+	fresh := filepath.Join(r.dir, "receipts-new")
+	file, err := os.OpenFile(fresh, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(r.carried)
+	if err = errors.Join(err, file.Sync(), os.Rename(fresh, r.path(next)), syncDir(r.dir)); err != nil {
+		return errors.Join(err, file.Close())
+	}
+	r.file, r.number, r.began, r.carried = file, next, time.Now(), nil
+	return nil
+}
+
+// older is the file that was written to longer ago, or is not there.
+func (r *receipts) older() int {
+	first, err := os.Stat(r.path(0))
+	if err != nil {
+		return 0
+	}
+	second, err := os.Stat(r.path(1))
+	if err != nil || second.ModTime().Before(first.ModTime()) {
+		return 1
+	}
+	return 0
+}
+
+// close ends the writing. Nobody writes any more.
+func (r *receipts) close() error {
+	if r.file == nil {
+		return nil
+	}
+	return r.file.Close()
+}
+
+// redoKey names a consumer.
+type redoKey struct{ stream, consumer string }
+
+// redo is what is to be done once more for a consumer, and where the server has it.
+type redo struct {
+	// done has the receipts of what is settled, given the highest attempt told of what is not, by sequence.
+	done  map[uint64]string
+	given map[uint64]int
+	// was is what the server has written down.
+	was consumerFile
+}
+
+// load reads what was settled and given last, and where the server has those consumers. The server must not run.
+func (r *receipts) load(dir string) (map[redoKey]*redo, error) {
+	found := map[redoKey]*redo{}
+	r.carried = nil
+	for number := range 2 {
+		text, err := os.ReadFile(r.path(number))
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, fmt.Errorf("read what was settled last: %w", err)
+		}
+		for {
+			line, rest, whole := bytes.Cut(text, []byte("\n"))
+			if !whole {
+				break // cut off, and so answered to nobody
+			}
+			text = rest
+			if note(found, string(line)) {
+				r.carried = append(append(r.carried, line...), '\n')
+			}
+		}
+	}
+	for key, work := range found {
+		name := filepath.Join(filepath.Dir(streamDir(dir)), key.stream, "obs", key.consumer, "o.dat")
+		data, err := os.ReadFile(name)
+		if errors.Is(err, os.ErrNotExist) {
+			continue // it was removed, or has given nothing yet as far as it knows
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read where consumer %s stands: %w", key.consumer, err)
+		}
+		if work.was, err = decodeConsumerFile(data); err != nil {
+			// How often something was given is not known then, and is better told too low than too high.
+			work.was, work.given = consumerFile{attempts: map[uint64]int{}}, nil
+		}
+	}
+	return found, nil
+}
+
+// note takes a line in, and tells whether it is one.
+func note(found map[redoKey]*redo, line string) bool {
+	receipt, done := strings.CutPrefix(line, doneMark)
+	given := false
+	if !done {
+		receipt, given = strings.CutPrefix(line, givenMark)
+	}
+	at, err := parseReceipt(receipt)
+	if !done && !given || err != nil {
+		return false
+	}
+	work := found[at.redoKey]
+	if work == nil {
+		work = &redo{done: map[uint64]string{}, given: map[uint64]int{}, was: consumerFile{attempts: map[uint64]int{}}}
+		found[at.redoKey] = work
+	}
+	if done {
+		work.done[at.sequence] = receipt
+	} else {
+		work.given[at.sequence] = max(work.given[at.sequence], at.attempt)
+	}
+	return true
+}
+
+// parsedReceipt is what a receipt says.
+type parsedReceipt struct {
+	redoKey
+	attempt  int
+	sequence uint64
+}
+
+// parseReceipt reads a receipt: a subject of 9 words, or of more where it names domain and account first.
+func parseReceipt(receipt string) (p parsedReceipt, err error) {
+	words := strings.Split(receipt, ".")
+	if len(words) > 9 && len(words) >= 11 {
+		words = append(words[:2:2], words[4:]...)
+	}
+	if len(words) < 9 || words[0] != "$JS" || words[1] != "ACK" {
+		return p, fmt.Errorf("%q is no receipt", receipt)
+	}
+	p.stream, p.consumer = words[2], words[3]
+	if p.attempt, err = strconv.Atoi(words[4]); err == nil {
+		p.sequence, err = strconv.ParseUint(words[5], 10, 64)
+	}
+	if err != nil {
+		return p, fmt.Errorf("%q is no receipt: %w", receipt, err)
+	}
+	// Both end up in the name of a file.
+	if !plainWord(p.stream) || !plainWord(p.consumer) {
+		return p, fmt.Errorf("%q is no receipt of a consumer of ours", receipt)
+	}
+	return p, nil
+}
+
+// plainWord tells whether a word is letters, digits, - and _.
+func plainWord(word string) bool {
+	return word != "" && strings.IndexFunc(word, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_'
+	}) < 0
+}
