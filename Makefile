@@ -43,6 +43,10 @@ bench: ## Run the benchmarks (BENCH=regexp)
 torture: ## Kill the server at random under load, then hold what writers were told against what readers saw (DURATION=5m)
 	EVENTRELAY_TORTURE=$(DURATION) $(GO) test -run '^TestTorture$$' -count 1 -v -timeout 0 ./server
 
+.PHONY: share
+share: ## Share 50 000 events of a durable subscription between consumers, of which one dies and one stalls
+	EVENTRELAY_SHARED_EVENTS=50000 $(GO) test -run '^TestConsumersShareASubscription$$' -count 1 -v -timeout 20m ./server
+
 .PHONY: fuzz
 fuzz: ## Run every fuzz target for a while (FUZZTIME=1m)
 	@git grep -oE '^func Fuzz[A-Za-z0-9_]*' -- 'server/*_test.go' 'client/*_test.go' | sed 's|/[^/]*:func | |' | while read -r dir target; do \
