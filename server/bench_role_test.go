@@ -122,7 +122,9 @@ func relayRole() {
 	var serving sync.WaitGroup
 	serving.Go(func() { s.serve(ctx) })
 	fmt.Println(s.grpcListen.Addr(), s.webhookListener.Addr())
-	obeyFeeder(&feeder{add: func(first, n int) { appendEvents(s.log, first, n) }}, s.hub)
+	f := &feeder{}
+	f.add = func(first, n int) { appendEvents(s.log, first, n, f.rare) }
+	obeyFeeder(f, s.hub)
 	cancel()
 	serving.Wait()
 }
@@ -131,7 +133,7 @@ func relayRole() {
 // that have just become durable: readers must not fall behind that.
 func readyRole() {
 	s := openRole()
-	appendEvents(s.log, 1, 1)
+	appendEvents(s.log, 1, 1, false)
 	ready := &readyLog{Log: rpc.HubLog(s.log), fed: make(chan int)}
 	ready.Framer, _ = ready.Log.(hub.Framer)
 	logger := slog.New(slog.DiscardHandler)
@@ -217,6 +219,7 @@ func obeyFeeder(f *feeder, bell *hub.Hub) {
 		},
 		"feed": func(int) string { n := f.appended.Load(); f.feed(); return strconv.FormatInt(n, 10) },
 		"read": func(n int) string { f.read.Store(int64(n)); return "" },
+		"rare": func(int) string { f.rare = true; return "" },
 		"stop": func(int) string { f.stop(); return strconv.FormatInt(f.appended.Load(), 10) },
 	})
 }
@@ -228,6 +231,8 @@ type feeder struct {
 	appended, read atomic.Int64
 	running        sync.WaitGroup
 	stopped        atomic.Bool
+	// rare has one event in a thousand be of a kind of its own.
+	rare bool
 }
 
 const (
@@ -268,6 +273,11 @@ var samples = sync.OnceValue(func() (events []translate.Event) {
 	return events
 })
 
+// rareSample is an event whose text begins with another word.
+var rareSample = sync.OnceValue(func() translate.Event {
+	return translate.Translate(translate.Notification{Source: "dev", Body: text("wamid.rare", "rare "+strings.Repeat("x", 600))})[0]
+})
+
 // body is a webhook of 1 KB with one text message.
 func body(id string, kind int) []byte {
 	mark := fmt.Sprintf("kind%d ", kind)
@@ -281,12 +291,15 @@ func (f *feeder) append(n int) {
 	}
 }
 
-// appendEvents appends n events to the log. first is how many it holds then with the first of them.
-func appendEvents(log *eventlog.Log, first, n int) {
+// appendEvents appends n events to the log. first is how many it holds then with the first of them. With rare, one in a thousand is of a kind of its own.
+func appendEvents(log *eventlog.Log, first, n int, rare bool) {
 	now := time.Now()
 	var records []eventlog.Record
 	for i := first; i < first+n; i++ {
 		ev := samples()[i%kinds]
+		if rare && i%1000 == 0 {
+			ev = rareSample()
+		}
 		records = append(records, eventlog.Record{
 			ID: fmt.Sprintf("%026d", i), Source: "dev", Type: ev.Type, OrderingKey: ev.OrderingKey, Time: now,
 			Origin: eventlog.Origin{Journal: "bench", Record: uint64(i)}, Data: ev.Data,
