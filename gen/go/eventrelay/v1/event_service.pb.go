@@ -640,7 +640,7 @@ var File_eventrelay_v1_event_service_proto protoreflect.FileDescriptor
 
 const file_eventrelay_v1_event_service_proto_rawDesc = "" +
 	"\n" +
-	"!eventrelay/v1/event_service.proto\x12\reventrelay.v1\x1a\x1bbuf/validate/validate.proto\x1a!eventrelay/v1/authorization.proto\x1a\x19eventrelay/v1/event.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf9\x06\n" +
+	"!eventrelay/v1/event_service.proto\x12\reventrelay.v1\x1a\x1bbuf/validate/validate.proto\x1a!eventrelay/v1/authorization.proto\x1a\x19eventrelay/v1/event.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xad\a\n" +
 	"\x10SubscribeRequest\x12 \n" +
 	"\x06filter\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\x80@R\x06filter\x12$\n" +
 	"\x06cursor\x18\x02 \x01(\tB\n" +
@@ -648,8 +648,8 @@ const file_eventrelay_v1_event_service_proto_rawDesc = "" +
 	"\n" +
 	"start_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampH\x00R\tstartTime\x12C\n" +
 	"\n" +
-	"start_from\x18\x04 \x01(\x0e2\x18.eventrelay.v1.StartFromB\b\xbaH\x05\x82\x01\x02\x10\x01H\x00R\tstartFrom\x12,\n" +
-	"\fsubscription\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\fsubscription\x126\n" +
+	"start_from\x18\x04 \x01(\x0e2\x18.eventrelay.v1.StartFromB\b\xbaH\x05\x82\x01\x02\x10\x01H\x00R\tstartFrom\x12`\n" +
+	"\fsubscription\x18\x05 \x01(\tB<\xbaH9r725^(subscriptions/[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)?$R\fsubscription\x126\n" +
 	"\x04view\x18\x06 \x01(\x0e2\x18.eventrelay.v1.EventViewB\b\xbaH\x05\x82\x01\x02\x10\x01R\x04view\x12^\n" +
 	"\x13checkpoint_interval\x18\a \x01(\v2\x19.google.protobuf.DurationB\x12\xbaH\x0f\xaa\x01\f\"\x03\b\x90\x1c2\x05\x10\x80\xc2\xd7/R\x12checkpointInterval\x12&\n" +
 	"\n" +
