@@ -103,6 +103,23 @@ func TestAnAcknowledgementAfterTheDeadlineSettlesWhatNothingElseHas(t *testing.T
 	}
 }
 
+func TestWhoLostAnEventCannotTakeItFromWhoHasItNow(t *testing.T) {
+	d := newDesk(t)
+	d.create("billing", &eventrelayv1.Subscription{AckDeadline: durationpb.New(time.Second)})
+	d.event("meta.page.feed", "a", 1)
+	lost := d.take("billing", 1)[0]
+	now := d.take("billing", 1)[0] // the deadline has passed
+	resp, err := d.subs.ModifyAckDeadline(t.Context(), &eventrelayv1.ModifyAckDeadlineRequest{Name: "subscriptions/billing", AckIds: []string{lost.GetAckId()}, AckDeadline: durationpb.New(0)})
+	if err != nil || len(resp.GetStaleAckIds()) != 1 {
+		t.Errorf("given back by who lost it: %v, %v", resp, err)
+	}
+	d.none("billing")
+	d.nack("billing", "", now)
+	if again := d.take("billing", 1); again[0].GetDeliveryAttempt() != 3 {
+		t.Errorf("there came %v", again)
+	}
+}
+
 func TestGiantRequestsAreRefusedByField(t *testing.T) {
 	d := newDesk(t)
 	d.create("billing", nil)

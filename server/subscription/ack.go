@@ -32,6 +32,7 @@ func (s *Store) Acknowledge(ctx context.Context, name string, ids []string) (unk
 	sub.tally.acknowledged.Add(uint64(done))
 	s.meters.acknowledged.WithLabelValues(sub.name()).Add(float64(done))
 	if err == nil {
+		sub.tally.forgetAttempts(sorted.ours)
 		s.tellSettled(sub, sorted.ours, 0)
 	}
 	return sorted.unknown, sorted.stale, err
@@ -54,15 +55,17 @@ func (s *Store) Extend(ctx context.Context, name string, ids []string) (unknown,
 }
 
 // GiveBack has events delivered again, after the delay of their attempt, or makes them dead letters if it was the last one. The reason, if there is one, is kept. It returns as
-// Acknowledge does.
+// Acknowledge does; stale are also those that this relay has delivered again since.
 func (s *Store) GiveBack(ctx context.Context, name string, ids []string, why string) (unknown, stale []string, err error) {
 	sub, sorted, err := s.sort(ctx, name, ids)
 	if err != nil {
 		return nil, nil, err
 	}
+	sorted.outdate(sub)
 	settlements := make([]eventlog.Settlement, 0, len(sorted.ours))
 	var last, ours []ackID
-	for _, id := range sorted.ours {
+	var texts []string
+	for i, id := range sorted.ours {
 		if id.attempt >= sub.attempts() {
 			last = append(last, id)
 			continue
@@ -72,11 +75,11 @@ func (s *Store) GiveBack(ctx context.Context, name string, ids []string, why str
 				return nil, nil, err
 			}
 		}
-		ours = append(ours, id)
+		ours, texts = append(ours, id), append(texts, sorted.texts[i])
 		settlements = append(settlements, eventlog.Settlement{Receipt: id.receipt, Verdict: eventlog.Back, Delay: sub.minDelay()})
 	}
 	all := sorted.ours
-	sorted.ours = ours
+	sorted.ours, sorted.texts = ours, texts
 	if _, err := s.settle(ctx, sub, &sorted, settlements); err != nil {
 		return nil, nil, err
 	}
@@ -94,6 +97,19 @@ type sorted struct {
 	ours           []ackID
 	texts          []string // of ours
 	unknown, stale []string
+}
+
+// outdate moves to the stale ones those whose event was given to somebody else since: who lost it must not take it from them, nor use up its attempts.
+func (s *sorted) outdate(sub *Subscription) {
+	ours, texts := s.ours, s.texts
+	s.ours, s.texts = nil, nil
+	for i, id := range ours {
+		if sub.tally.outdated(id) {
+			s.stale = append(s.stale, texts[i])
+		} else {
+			s.ours, s.texts = append(s.ours, id), append(s.texts, texts[i])
+		}
+	}
 }
 
 // sort tells ids of a subscription, as it is now, from others.

@@ -23,9 +23,11 @@ const (
 	// slice is how long the log is waited for at a time; replayed dead letters are looked for in between.
 	slice = 500 * time.Millisecond
 
-	// shortRest and longRest are between two looks at the partitions of an ordered subscription that had nothing to give.
+	// shortRest and longRest are between two looks at whether there may be something for an ordered subscription that had nothing to give. Its partitions are asked when there
+	// may be, and every quiet at the least: what is due again because a deadline or a rest has passed shows in nothing else.
 	shortRest = 10 * time.Millisecond
 	longRest  = 160 * time.Millisecond
+	quiet     = time.Second
 
 	// linger is how long a partition is asked, most of which have their one event outstanding, or none.
 	linger = 5 * time.Millisecond
@@ -79,6 +81,7 @@ func (s *Store) pull(ctx context.Context, name string, want Demand, into *Window
 		}
 		return nil, fmt.Errorf("pull from %s: %w", name, err)
 	}
+	p.sub.tally.noteAttempts(p.ids)
 	if into != nil {
 		into.hold(p.ids, p.sizes, p.sub.deadline())
 	}
@@ -120,6 +123,8 @@ type pull struct {
 	full bool
 	// passed are the consumers whose last event was not wanted: another may wait right behind it.
 	passed map[string]bool
+	// last is where the log ended, as of the last look.
+	last uint64
 	// tries counts how often the consumers were not there.
 	tries int
 }
@@ -168,14 +173,22 @@ func (p *pull) wait(ctx context.Context, bell <-chan struct{}, left time.Duratio
 		_, err := p.fetch(ctx, p.sub.parts, []eventlog.Demand{{Consumer: p.sub.parts[0].Consumer, Max: 1, Wait: min(left, slice)}})
 		return err
 	}
-	timer := time.NewTimer(min(left, p.rest))
-	defer timer.Stop()
-	p.rest = min(2*p.rest, longRest)
-	select {
-	case <-bell:
-	case <-timer.C:
-	case <-ctx.Done():
-		return nil // which the caller looks at itself
+	for until := time.Now().Add(min(left, quiet)); time.Now().Before(until); {
+		timer := time.NewTimer(min(time.Until(until), p.rest))
+		p.rest = min(2*p.rest, longRest)
+		select {
+		case <-bell:
+			until = time.Time{}
+		case <-timer.C:
+		case <-p.store.closing:
+			until = time.Time{}
+		case <-ctx.Done():
+			until = time.Time{} // which the caller looks at itself
+		}
+		timer.Stop()
+		if more, err := p.grown(ctx); err != nil || more {
+			break // what is wrong shows in the next round
+		}
 	}
 	if p.sub.spec.GetPaused() {
 		sub, err := p.store.find(ctx, p.sub.name())
@@ -185,6 +198,17 @@ func (p *pull) wait(ctx context.Context, bell <-chan struct{}, left time.Duratio
 		p.sub = sub
 	}
 	return nil
+}
+
+// grown tells whether the log is longer than it was at the last call. One call to the log, where a round is one for each partition.
+func (p *pull) grown(ctx context.Context) (bool, error) {
+	state, err := p.store.log.State(ctx)
+	if err != nil {
+		return false, err
+	}
+	more := state.Last > p.last
+	p.last = state.Last
+	return more, nil
 }
 
 // round asks every consumer once for what it has, replayed dead letters first. moved says that there was something, wanted or not.

@@ -27,7 +27,7 @@ func (t *tallies) of(uid string) *tally {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.byUID[uid] == nil {
-		t.byUID[uid] = &tally{bell: make(chan struct{}), given: map[string]uint64{}, next: map[string]uint64{}, windows: map[*Window]struct{}{}}
+		t.byUID[uid] = &tally{bell: make(chan struct{}), given: map[string]uint64{}, next: map[string]uint64{}, windows: map[*Window]struct{}{}, attempts: map[place]int{}}
 	}
 	return t.byUID[uid]
 }
@@ -60,6 +60,8 @@ type tally struct {
 	given map[string]uint64
 	// next is the first event that waits for each consumer, as of the last look.
 	next map[string]uint64
+	// attempts are the newest of what was given here more than once and is not acknowledged, as far as that is known: a relay knows its own deliveries.
+	attempts map[place]int
 	// windows are those of the streams that are open here.
 	windows map[*Window]struct{}
 	// settled tells progress from the lack of it: it changes with what is settled; since is when it last did.
@@ -96,6 +98,37 @@ func (t *tally) progress(settled uint64, backlog bool, limit time.Duration) (sta
 	news = stalled != t.stalled
 	t.stalled = stalled
 	return stalled, news
+}
+
+// noteAttempts notes what was given again.
+func (t *tally) noteAttempts(ids []ackID) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, id := range ids {
+		if id.attempt < 2 {
+			continue
+		}
+		if len(t.attempts) >= maxOutstanding { // what is settled by other relays is not taken out
+			clear(t.attempts)
+		}
+		t.attempts[id.place()] = id.attempt
+	}
+}
+
+// forgetAttempts forgets what is acknowledged.
+func (t *tally) forgetAttempts(ids []ackID) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, id := range ids {
+		delete(t.attempts, id.place())
+	}
+}
+
+// outdated tells whether the event of a delivery is known to have been given again since, so that its newer holder decides.
+func (t *tally) outdated(id ackID) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.attempts[id.place()] > id.attempt
 }
 
 func (t *tally) isStalled() bool {

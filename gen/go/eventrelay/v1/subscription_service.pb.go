@@ -648,7 +648,7 @@ type ModifyAckDeadlineResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The ids that are none of this subscription: malformed, altered, or of another subscription.
 	UnknownAckIds []string `protobuf:"bytes,1,rep,name=unknown_ack_ids,json=unknownAckIds,proto3" json:"unknown_ack_ids,omitempty"`
-	// The ids that were given out before a `Seek`, which gave their events up.
+	// The ids that were given out before a `Seek`, which gave their events up; with 0 s also those whose event was delivered again since.
 	StaleAckIds   []string `protobuf:"bytes,2,rep,name=stale_ack_ids,json=staleAckIds,proto3" json:"stale_ack_ids,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
