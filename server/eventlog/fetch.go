@@ -301,6 +301,9 @@ func (l *Log) Settle(ctx context.Context, settlements []Settlement) (gone []bool
 
 // settleAll tells the server, and notes whose consumer is gone.
 func (k *link) settleAll(ctx context.Context, settlements []Settlement, gone []bool) error {
+	if len(settlements) == 0 {
+		return nil
+	}
 	bounded, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	inbox := nats.NewInbox() + "."

@@ -48,7 +48,7 @@ func TestWhatWasSettledStaysSettledWhenTheServerHasForgotten(t *testing.T) {
 
 		l = open(t, Options{Dir: dir})
 		c := l.Consumer("reader")
-		ask := Demand{Consumer: c, Max: 6, Linger: 50 * time.Millisecond}
+		ask := Demand{Consumer: c, Max: 4, Linger: 50 * time.Millisecond}
 		held := map[uint64]Delivery{}
 		take := func(n int) {
 			t.Helper()
@@ -77,10 +77,11 @@ func TestWhatWasSettledStaysSettledWhenTheServerHasForgotten(t *testing.T) {
 			take(1)
 			unsettled = []uint64{5}
 		} else {
-			take(6)
-			settle(Done, 1, 3, 6)
-			unsettled = []uint64{2, 4, 5}
+			take(4)
+			settle(Done, 1, 3)
+			unsettled = []uint64{2, 4}
 		}
+		ask.Max = 1
 		last := unsettled[len(unsettled)-1]
 		for range 2 {
 			settle(Back, last)
@@ -95,11 +96,8 @@ func TestWhatWasSettledStaysSettledWhenTheServerHasForgotten(t *testing.T) {
 		c = l.Consumer("reader")
 		ask.Consumer = c
 		st, err := c.State(t.Context())
-		if err != nil || st.Outstanding != uint64(len(unsettled)) || st.Waiting != 6-max(last, map[bool]uint64{true: 0, false: 6}[outstanding == 1]) {
+		if err != nil || st.Outstanding != uint64(len(unsettled)) || st.Waiting != 6-last {
 			t.Fatalf("with %d outstanding at most it stands at %+v, %v", outstanding, st, err)
-		}
-		if got := mustFetch(t, l, ask); outstanding > 1 && len(got.Deliveries) > 0 {
-			t.Fatalf("%v came again before their deadline", sequences(got.Deliveries))
 		}
 		settle(Back, last) // by its receipt of before
 		delete(held, last)

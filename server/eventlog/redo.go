@@ -58,16 +58,23 @@ func (w *redo) run(ctx context.Context, k *link, c *Consumer) error {
 		if at.Given >= last {
 			break
 		}
-		got, err := k.fetch(ctx, []Demand{{Consumer: c, Max: redoBatch, Linger: redoLinger}})
+		got, err := k.fetch(ctx, []Demand{{Consumer: c, Max: int(min(redoBatch, last-at.Given)), Linger: redoLinger}})
 		if err != nil {
 			return err
 		}
 		if len(got.Deliveries) == 0 {
 			break // retention has removed the rest, or one that nobody has settled is in the way
 		}
+		var early []Settlement // of what it had not been given yet, where it is not given all
 		for _, d := range got.Deliveries {
 			at.Given = max(at.Given, d.Sequence)
 			backs[d.Sequence], attempts[d.Sequence] = d.Receipt, d.Attempt
+			if d.Sequence > last {
+				early = append(early, Settlement{Receipt: d.Receipt, Verdict: Back})
+			}
+		}
+		if err := k.settleAll(ctx, early, make([]bool, len(early))); err != nil {
+			return err
 		}
 	}
 	return w.again(ctx, k, c, backs, attempts)
