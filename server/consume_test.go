@@ -3,11 +3,15 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"os"
+	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -336,4 +340,101 @@ func TestConsumersShareASubscription(t *testing.T) {
 	if len(handled) != total || again > 2*concurrency || sub.GetDeadLetterCount() != 0 || sub.GetOutstanding() != 0 || slices.Contains([]int{len(records[1].seen), len(records[2].seen)}, 0) {
 		t.Errorf("%d of %d events were handled, %d of them twice; it stands at %v", len(handled), total, again, sub)
 	}
+}
+
+// conversations is a body with a message of each of so many people, the nth that each has written.
+func conversations(people, n int) []byte {
+	var b strings.Builder
+	b.WriteString(`{"object":"whatsapp_business_account","entry":[{"id":"1001","time":1750000000,"changes":[{"field":"messages","value":{"messaging_product":"whatsapp","metadata":{"phone_number_id":"2002"},"messages":[`)
+	for person := range people {
+		if person > 0 {
+			b.WriteByte(',')
+		}
+		fmt.Fprintf(&b, `{"from":"49155500%04d","id":"wamid.%d.%d","timestamp":"1750000000","type":"text","text":{"body":"%d"}}`, person, person, n, n)
+	}
+	b.WriteString(`]}}]}]}`)
+	return []byte(b.String())
+}
+
+// TestConversationsStayInOrderWhateverHappensToTheirConsumers: with ordering, a handler meets an event only when all before it of the same conversation are done, and never two of
+// one at once; 32 handlers run, one event in ten is given back, and a consumer dies.
+func TestConversationsStayInOrderWhateverHappensToTheirConsumers(t *testing.T) {
+	const people, each = 40, 12
+	r := spawn(t, t.TempDir())
+	d := overGRPC(r)
+	d.create("ordered", &eventrelayv1.Subscription{
+		Ordering: eventrelayv1.Ordering_ORDERING_BY_KEY, AckDeadline: durationpb.New(2 * time.Second), MaxDeliveryAttempts: 100,
+	})
+	for n := 1; n <= each; n++ {
+		if code := r.post("dev", conversations(people, n)); code != http.StatusOK {
+			t.Fatalf("answered %d", code)
+		}
+	}
+	r.drained()
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	var (
+		mu      sync.Mutex // guards what follows
+		done    = map[string]int{}
+		running = map[string]int{} // handlers of consumers that live
+		faults  []string
+		handled int
+		dead    bool
+		all     sync.WaitGroup
+	)
+	for i := range 2 {
+		c, err := client.Dial(r.grpc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		random := rand.New(rand.NewPCG(uint64(i), 7))
+		all.Go(func() {
+			err := c.Consume(ctx, "subscriptions/ordered", func(_ context.Context, e *eventrelayv1.Event) error {
+				key := e.GetOrderingKey()
+				n, _ := strconv.Atoi(e.GetMessage().GetText().GetBody())
+				mu.Lock()
+				handled++
+				if running[key] > 0 && !dead || done[key] < n-1 {
+					faults = append(faults, fmt.Sprintf("%s: %d came when %d was done, and %d ran", key, n, done[key], running[key]))
+				}
+				running[key]++
+				fails, dies := random.IntN(10) == 0, i == 0 && handled > people*each/4 && !dead
+				dead = dead || dies
+				mu.Unlock()
+				if dies {
+					c.Close() // what it holds is not acknowledged
+				}
+				runtime.Gosched()
+				mu.Lock()
+				defer mu.Unlock()
+				running[key]--
+				if fails {
+					return errors.New("not now")
+				}
+				done[key] = max(done[key], n)
+				return nil
+			}, client.ConsumeOptions{Concurrency: 32, DrainTimeout: time.Second, MaxBackoff: 200 * time.Millisecond})
+			if err != nil && i > 0 {
+				t.Error(err)
+			}
+		})
+	}
+	for d.get("ordered").GetBacklog() > 0 {
+		if ctx.Err() != nil {
+			t.Fatalf("it stands at %v", d.get("ordered"))
+		}
+		time.Sleep(20 * time.Millisecond) // between two looks
+	}
+	cancel()
+	all.Wait()
+	if len(faults) > 0 || len(done) != people || !dead {
+		t.Errorf("%d faults: %.5q", len(faults), faults)
+	}
+	for key, n := range done {
+		if n != each {
+			t.Errorf("%s: %d of %d are done", key, n, each)
+		}
+	}
+	t.Logf("%d events, handled %d times", people*each, handled)
 }
