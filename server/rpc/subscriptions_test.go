@@ -678,6 +678,39 @@ func TestRetentionThatOvertakesIsToldUntilASeek(t *testing.T) {
 	}
 }
 
+// TestWhatRetentionTookWhileNoRelayWatchedIsTold: also of a subscription to a part of the log, of which a gap alone says nothing.
+func TestWhatRetentionTookWhileNoRelayWatchedIsTold(t *testing.T) {
+	for _, ordering := range []eventrelayv1.Ordering{eventrelayv1.Ordering_ORDERING_NONE, eventrelayv1.Ordering_ORDERING_BY_KEY} {
+		options := eventlog.Options{Dir: t.TempDir(), MaxEvents: 10}
+		d := openDesk(t, options, nil)
+		d.create("narrow", &eventrelayv1.Subscription{Filter: `event.type == "meta.page.mention"`, Ordering: ordering})
+		d.create("content", &eventrelayv1.Subscription{Filter: `event.type == "meta.page.feed"`, Ordering: ordering})
+		d.event("meta.page.mention", "a", 3)
+		d.get("narrow")
+		d.stop()
+
+		log, err := eventlog.Open(t.Context(), options)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for n := range 20 {
+			if _, err := log.Append(t.Context(), []eventlog.Record{{ID: id(1000 + n), Source: "shop", Type: "meta.page.other", OrderingKey: "a", Time: began, Data: []byte{}}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		log.Close()
+
+		d = openDesk(t, options, nil)
+		if sub := d.get("narrow"); sub.GetState() != eventrelayv1.SubscriptionState_SUBSCRIPTION_STATE_EVENTS_LOST || sub.GetLostEvents().GetFirstSequence() != 1 {
+			t.Errorf("%s: it stands at %v", ordering, sub)
+		}
+		if sub := d.get("content"); sub.GetState() != eventrelayv1.SubscriptionState_SUBSCRIPTION_STATE_ACTIVE {
+			t.Errorf("%s: that nothing waited for stands at %v", ordering, sub)
+		}
+		d.stop()
+	}
+}
+
 func TestASubscriptionWithoutProgressIsFlagged(t *testing.T) {
 	d := openDesk(t, eventlog.Options{Dir: t.TempDir()}, func(o *durable.Options) { o.StallAfter, o.Look = 100*time.Millisecond, 10*time.Millisecond })
 	d.create("stuck", nil)

@@ -25,6 +25,8 @@ type notes struct {
 	Lost *loss `json:"lost,omitempty"`
 	// Active is when somebody last asked or settled.
 	Active time.Time `json:"active,omitzero"`
+	// Next is the first event that waited for each consumer of a part of the log at the last look, so that a relay that was away, or another, knows whether it is still there.
+	Next map[string]uint64 `json:"next,omitempty"`
 }
 
 // loss is the range that retention took.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
@@ -23,6 +24,14 @@ func (s *Store) overtaken(ctx context.Context, sub *Subscription, now bool) erro
 	log, err := s.log.State(ctx)
 	if err != nil {
 		return err
+	}
+	narrow := len(sub.parts[0].options.Subjects) > 0
+	if narrow && !sub.tally.informed() {
+		n, _, err := s.notesOf(ctx, sub.UID)
+		if err != nil {
+			return err
+		}
+		sub.tally.inform(n.Next)
 	}
 	for _, p := range sub.parts {
 		is, err := p.State(ctx)
@@ -54,7 +63,17 @@ func (s *Store) overtaken(ctx context.Context, sub *Subscription, now bool) erro
 			}
 		}
 	}
-	return nil
+	if !narrow || !now {
+		return nil
+	}
+	next, news := sub.tally.toNote(sub.parts)
+	if !news {
+		return nil
+	}
+	return s.note(ctx, sub.UID, func(n *notes) bool {
+		n.Next = next
+		return true
+	})
 }
 
 // noteGiven notes how far a consumer has come, and what retention took just before it was given: a gap in what was never given before, where the log does not reach back to.
@@ -101,6 +120,43 @@ func (t *tally) nextOf(consumer string) uint64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.next[consumer]
+}
+
+// informed tells whether what was noted before the start is known.
+func (t *tally) informed() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.noted != nil
+}
+
+// inform takes in what was noted before the start, where nothing newer is known.
+func (t *tally) inform(noted map[string]uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for consumer, sequence := range noted {
+		if _, known := t.next[consumer]; !known {
+			t.next[consumer] = sequence
+		}
+	}
+	t.noted = map[string]uint64{}
+	maps.Copy(t.noted, noted)
+}
+
+// toNote returns what waits for consumers, where anything does, and whether that is news.
+func (t *tally) toNote(parts []part) (next map[string]uint64, news bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	next = map[string]uint64{}
+	for _, p := range parts {
+		if t.next[p.Name()] > 0 {
+			next[p.Name()] = t.next[p.Name()]
+		}
+	}
+	if maps.Equal(next, t.noted) {
+		return nil, false
+	}
+	t.noted = maps.Clone(next)
+	return next, true
 }
 
 func (t *tally) setNext(consumer string, sequence uint64) {

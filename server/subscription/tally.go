@@ -60,6 +60,8 @@ type tally struct {
 	given map[string]uint64
 	// next is the first event that waits for each consumer, as of the last look.
 	next map[string]uint64
+	// noted is what of next others can read; nil until it was read itself.
+	noted map[string]uint64
 	// attempts are the newest of what was given here more than once and is not acknowledged, as far as that is known: a relay knows its own deliveries.
 	attempts map[place]int
 	// windows are those of the streams that are open here.
