@@ -21,8 +21,9 @@ const (
 	maxOutstanding          = 20_000
 	// maxPulled is how many events are asked for at a time: more gain nothing.
 	maxPulled = 1000
-	// lossInterval is how often a busy stream looks for what retention took. One that is idle looks at each checkpoint.
+	// lossInterval is how often a busy stream looks for what retention took, and idleInterval how often one that is idle does, whatever its checkpoints.
 	lossInterval = time.Second
+	idleInterval = 5 * time.Second
 )
 
 // consume streams the events of a durable subscription: it pulls what is due, as much as the client may have outstanding, sends it, and starts over.
@@ -68,8 +69,9 @@ type consumer struct {
 
 	// sent is when the last response was sent, looked when it was last seen to that nothing is lost.
 	sent, looked time.Time
-	// at is how far the subscription was at the last checkpoint.
-	at durable.Progress
+	// at is how far the subscription was when that was last measured.
+	at       durable.Progress
+	measured time.Time
 }
 
 // run serves the stream until the client goes, the server goes down, the stream's time is over, the subscription is deleted, or retention overtakes it.
@@ -90,8 +92,12 @@ func (c *consumer) run(ctx context.Context) error {
 		case time.Since(c.sent) >= c.interval:
 			err = c.checkpoint(ctx)
 		}
-		if err == nil && len(events) > 0 && time.Since(c.looked) >= lossInterval {
-			err = c.look(ctx)
+		switch {
+		case err != nil || time.Since(c.looked) < lossInterval:
+		case time.Since(c.measured) >= c.interval:
+			err = c.look(ctx) // a stream that is never silent says how far it is all the same
+		default:
+			err = c.intact(ctx)
 		}
 		if err != nil {
 			return err
@@ -99,13 +105,13 @@ func (c *consumer) run(ctx context.Context) error {
 	}
 }
 
-// patience is how long to wait for events: until the stream must be heard of again, or ends.
+// patience is how long to wait for events: until the stream must be heard of again, or ends, or it must be seen to that nothing is lost.
 func (c *consumer) patience() time.Duration {
 	until := c.sent.Add(c.interval)
 	if !c.end.IsZero() && c.end.Before(until) {
 		until = c.end
 	}
-	return max(0, time.Until(until))
+	return min(max(0, time.Until(until)), idleInterval)
 }
 
 // checkpoint says how far the subscription is.
@@ -114,6 +120,16 @@ func (c *consumer) checkpoint(ctx context.Context) error {
 		return err
 	}
 	return c.send(nil)
+}
+
+// intact sees to it that retention has not overtaken the subscription: one call to the log, where look is one for each consumer.
+func (c *consumer) intact(ctx context.Context) error {
+	lost, err := c.service.durable.Lost(ctx, c.name)
+	if err == nil && lost != nil {
+		err = &lostError{c.name, lost}
+	}
+	c.looked = time.Now()
+	return err
 }
 
 // look sees to how far the subscription is, and that retention has not overtaken it.
@@ -125,7 +141,7 @@ func (c *consumer) look(ctx context.Context) error {
 	if at.Lost != nil {
 		return &lostError{c.name, at.Lost}
 	}
-	c.at, c.looked = at, time.Now()
+	c.at, c.looked, c.measured = at, time.Now(), time.Now()
 	return nil
 }
 

@@ -320,10 +320,10 @@ type SubscribeResponse struct {
 	// The next events that match, in the order of the log. Empty in a checkpoint.
 	Events []*Event `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
 	// Everything up to here has been served, events that did not match included: the cursor to come back with. With a durable subscription, everything up to here was
-	// acknowledged when the last checkpoint was sent.
+	// acknowledged when that was last looked at, within `checkpoint_interval`.
 	Cursor string `protobuf:"bytes,2,opt,name=cursor,proto3" json:"cursor,omitempty"`
-	// How many events of the log lay behind the cursor at that moment, matching or not; 0 when the stream has caught up. With a durable subscription, its backlog when the
-	// last checkpoint was sent.
+	// How many events of the log lay behind the cursor at that moment, matching or not; 0 when the stream has caught up. With a durable subscription, its backlog when that
+	// was last looked at, within `checkpoint_interval`.
 	Backlog       uint64 `protobuf:"varint,3,opt,name=backlog,proto3" json:"backlog,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
