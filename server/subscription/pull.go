@@ -134,6 +134,11 @@ func (p *pull) room() int { return p.want.Max - len(p.events) }
 // run goes round the consumers until it has something, or the time is up.
 func (p *pull) run(ctx context.Context) error {
 	deadline := p.began.Add(p.want.Wait)
+	if p.sub.ordered() {
+		if _, err := p.grown(ctx); err != nil { // before the first round, so that what comes after it shows
+			return err
+		}
+	}
 	for {
 		bell := p.sub.tally.rung()
 		moved := false
