@@ -64,6 +64,8 @@ func inQuery(field *protogen.Field) (*openapi3.Schema, error) {
 		return openapi3.NewStringSchema(), nil
 	case field.Desc.Kind() == protoreflect.Int32Kind:
 		return openapi3.NewInt32Schema(), nil
+	case field.Desc.Kind() == protoreflect.Int64Kind:
+		return openapi3.NewStringSchema().WithPattern(`^[0-9]+$`), nil
 	case field.Message != nil && field.Message.Desc.FullName() == "google.protobuf.Timestamp":
 		return openapi3.NewDateTimeSchema(), nil
 	case field.Message != nil && field.Message.Desc.FullName() == "google.protobuf.Duration":

@@ -43,9 +43,10 @@ type EventServiceClient interface {
 	// The first response comes at once and carries the start cursor, even without events. A response has as many events as wait; while there are none for
 	// `checkpoint_interval`, a response without events says how far everything has been served. A slow reader is never dropped: it lags and gets larger responses.
 	//
-	// Errors: INVALID_ARGUMENT for a filter that does not compile (FILTER_INVALID) or a cursor of another log (CURSOR_FOREIGN); OUT_OF_RANGE (CURSOR_EXPIRED)
-	// when retention has overtaken the cursor; RESOURCE_EXHAUSTED (TOO_MANY_STREAMS) when the caller has as many streams open as it may; UNAVAILABLE when the server goes
-	// down (SHUTTING_DOWN) or the stream has reached its maximum age (STREAM_AGED): reconnect with the last cursor.
+	// Errors: INVALID_ARGUMENT for a filter that does not compile (FILTER_INVALID), a cursor that is none (CURSOR_MALFORMED) or one of another log (CURSOR_FOREIGN);
+	// OUT_OF_RANGE (CURSOR_EXPIRED) when retention has overtaken the cursor;
+	// RESOURCE_EXHAUSTED (TOO_MANY_STREAMS) when the caller has as many streams open as it may; UNAVAILABLE when the server goes down (SHUTTING_DOWN) or the stream has
+	// reached its maximum age (STREAM_AGED): reconnect with the last cursor.
 	//
 	// With `subscription` the events are those of a durable subscription that are due, in its order, and the cursor says up to where it has them all acknowledged. When such a
 	// stream ends, what it has delivered stays outstanding until it is acknowledged, over any connection, or its deadline passes: whoever was handed it may still be at work. What
@@ -151,9 +152,10 @@ type EventServiceServer interface {
 	// The first response comes at once and carries the start cursor, even without events. A response has as many events as wait; while there are none for
 	// `checkpoint_interval`, a response without events says how far everything has been served. A slow reader is never dropped: it lags and gets larger responses.
 	//
-	// Errors: INVALID_ARGUMENT for a filter that does not compile (FILTER_INVALID) or a cursor of another log (CURSOR_FOREIGN); OUT_OF_RANGE (CURSOR_EXPIRED)
-	// when retention has overtaken the cursor; RESOURCE_EXHAUSTED (TOO_MANY_STREAMS) when the caller has as many streams open as it may; UNAVAILABLE when the server goes
-	// down (SHUTTING_DOWN) or the stream has reached its maximum age (STREAM_AGED): reconnect with the last cursor.
+	// Errors: INVALID_ARGUMENT for a filter that does not compile (FILTER_INVALID), a cursor that is none (CURSOR_MALFORMED) or one of another log (CURSOR_FOREIGN);
+	// OUT_OF_RANGE (CURSOR_EXPIRED) when retention has overtaken the cursor;
+	// RESOURCE_EXHAUSTED (TOO_MANY_STREAMS) when the caller has as many streams open as it may; UNAVAILABLE when the server goes down (SHUTTING_DOWN) or the stream has
+	// reached its maximum age (STREAM_AGED): reconnect with the last cursor.
 	//
 	// With `subscription` the events are those of a durable subscription that are due, in its order, and the cursor says up to where it has them all acknowledged. When such a
 	// stream ends, what it has delivered stays outstanding until it is acknowledged, over any connection, or its deadline passes: whoever was handed it may still be at work. What
