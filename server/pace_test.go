@@ -160,6 +160,9 @@ func benchmarkPosts(b *testing.B, toTheLog bool) {
 			b.ReportMetric(median(limits), "limit-req/s")
 			b.ReportMetric(percentile(each, .99).Seconds()*1e3, "p99-ms")
 			b.ReportMetric(median(ratios), "of-limit")
+			if writers == 1 {
+				b.ReportMetric(median(bareRatios), "bare-of-limit")
+			}
 		})
 	}
 }
