@@ -184,8 +184,8 @@ func TestTheLoopRestsOnlyWhileMoreComesThanItTakesInAndNotForLong(t *testing.T) 
 	}{
 		{"nothing came during the step", ms, 0, 0, 0},
 		{"one came, as it does now and then", ms, 1, 0, 0},
-		{"more comes than a step takes in", 2 * ms, 2, 0, 8 * ms},
-		{"more comes than a short step takes in", ms, 2, 0, minRest},
+		{"more comes than a step takes in", 2 * ms, 2, 0, 14 * ms},
+		{"more comes than a short step takes in", ms / 2, 2, 0, minRest},
 		{"as few come as always, while the disk is slow once", 20 * ms, 9, 0, 0},
 		{"a long step", 300 * ms, 1000, 0, maxRest},
 		{"notifications are getting old", 20 * ms, 1000, maxHeld - ms, ms},
