@@ -184,6 +184,7 @@ func (i *Ingest) steps(ctx context.Context, succeeded func()) error {
 	translating.Go(func() { i.translateAhead(ctx, a, from) })
 	defer translating.Wait()
 	defer cancel()
+	p := pace{at: time.Now(), last: i.journal.Last()}
 	for {
 		records, err := a.take(ctx)
 		if err != nil {
@@ -198,8 +199,8 @@ func (i *Ingest) steps(ctx context.Context, succeeded func()) error {
 		}
 		a.release(records)
 		succeeded()
-		if waiting := i.Lag(); !i.eager {
-			a.rest(ctx, rest(time.Since(begun), int(waiting), time.Since(records[len(records)-1].ReceivedAt)), i.journal.Last)
+		if now := time.Now(); p.busy(now, i.journal.Last()) && !i.eager {
+			a.rest(ctx, rest(now.Sub(begun), i.Lag(), now.Sub(records[len(records)-1].ReceivedAt)), i.journal.Last)
 		}
 	}
 }

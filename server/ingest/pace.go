@@ -14,17 +14,31 @@ const (
 	minRest = 5 * time.Millisecond
 	maxRest = 250 * time.Millisecond
 	maxHeld = time.Second
-	// busyFrom and busyRate are how many notifications must have come during a step, and how many in a second, to make it a busy time. With fewer, the next step begins
-	// at once: a disk that was slow once is no busy time.
+	// busyFrom is how many notifications must wait after a step, and busyRate how many must have come in a second since the step before, to make it a busy time. With fewer,
+	// the next step begins at once: what a slow disk, or a rest, has left waiting is no busy time.
 	busyFrom = 2
 	busyRate = 500
 	// quietAfter ends a rest in which nothing came for so long: there is nothing left to make way for.
 	quietAfter = 10 * time.Millisecond
 )
 
-// rest returns how long to wait before the next step: not at all, unless notifications come faster than the log takes them.
-func rest(step time.Duration, waiting int, oldest time.Duration) time.Duration {
-	if waiting < busyFrom || float64(waiting) < busyRate*step.Seconds() {
+// pace tells how fast notifications come.
+type pace struct {
+	at   time.Time // of the last look
+	last uint64    // notification then
+}
+
+// busy reports whether notifications came faster than busyRate since the last look. last is the latest of them now.
+func (p *pace) busy(now time.Time, last uint64) bool {
+	came, over := last-p.last, now.Sub(p.at)
+	p.at, p.last = now, last
+	return float64(came) >= busyRate*over.Seconds()
+}
+
+// rest returns how long to wait before the next step in a busy time, after one that took so long. waiting is how many notifications there are for it, oldest how old the first
+// of them is at least.
+func rest(step time.Duration, waiting uint64, oldest time.Duration) time.Duration {
+	if waiting < busyFrom {
 		return 0
 	}
 	return max(0, min(max(restFactor*step, minRest), maxRest, maxHeld-oldest))
