@@ -173,13 +173,13 @@ func (d *desk) take(name string, n int) (events []*eventrelayv1.Event) {
 	return events
 }
 
-// none pulls for a short time and wants nothing.
+// none pulls for a short time and wants nothing: no events, or no answer in time from a busy machine.
 func (d *desk) none(name string) {
 	d.t.Helper()
 	ctx, cancel := context.WithTimeout(d.t.Context(), 500*time.Millisecond)
 	defer cancel()
 	resp, err := d.subs.Pull(ctx, &eventrelayv1.PullRequest{Name: "subscriptions/" + name})
-	if err != nil || len(resp.GetEvents()) > 0 {
+	if err != nil && status.Code(err) != codes.DeadlineExceeded || len(resp.GetEvents()) > 0 {
 		d.t.Fatalf("nothing is due, but a pull gave %v, %v", objects(resp.GetEvents()), err)
 	}
 }
