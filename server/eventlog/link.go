@@ -45,7 +45,7 @@ func (l *Log) connect(ctx context.Context, damaged bool) (_ *link, err error) {
 	}()
 	var redone map[redoKey]*redo
 	if l.opts.URL == "" {
-		if redone, err = l.receipts.load(l.opts.Dir); err != nil {
+		if redone, err = l.receipts.load(); err != nil {
 			return nil, err
 		}
 		if k.srv, err = startServer(l.opts, l.log, damaged, l.acked.time()); err != nil {

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -22,9 +24,10 @@ const (
 )
 
 // receipts remember on disk what was settled, and what was given again, in the last few seconds. The embedded server answers before it has written down where a consumer stands:
-// after a kill or a power cut it knows nothing of the last tenth of a second. What is remembered here is done once more then, before anybody is given anything.
+// after a kill it knows nothing of the last tenth of a second, and after a power cut of more than that. What is remembered here is done once more then, before anybody is given anything.
 type receipts struct {
-	dir string
+	dir      string
+	standing standing
 
 	mu      sync.Mutex // guards what follows
 	waiting *commit
@@ -44,7 +47,7 @@ type commit struct {
 	err  error
 }
 
-func newReceipts(dir string) *receipts { return &receipts{dir: dir} }
+func newReceipts(dir string) *receipts { return &receipts{dir: dir, standing: standing{dir: dir}} }
 
 func (r *receipts) path(number int) string {
 	return filepath.Join(r.dir, "receipts-"+strconv.Itoa(number))
@@ -107,8 +110,13 @@ func (r *receipts) turn() error {
 	next := 1 - r.number
 	if r.file == nil {
 		next = r.older()
-	} else if err := r.file.Close(); err != nil {
-		return err
+	} else {
+		if err := r.settleDown(next); err != nil {
+			return err
+		}
+		if err := r.file.Close(); err != nil {
+			return err
+		}
 	}
 	r.file = nil
 	fresh := filepath.Join(r.dir, "receipts-new")
@@ -122,6 +130,15 @@ func (r *receipts) turn() error {
 	}
 	r.file, r.number, r.began, r.carried = file, next, time.Now(), nil
 	return nil
+}
+
+// settleDown keeps where the consumers stand that a file has receipts of, so that it may be let go of.
+func (r *receipts) settleDown(number int) error {
+	found := map[redoKey]*redo{}
+	if err := r.notes(number, found, func(string) {}); err != nil {
+		return err
+	}
+	return r.standing.keep(slices.Collect(maps.Keys(found)))
 }
 
 // older is the file that was written to longer ago, or is not there.
@@ -158,28 +175,19 @@ type redo struct {
 }
 
 // load reads what was settled and given last, and where the server has those consumers. The server must not run.
-func (r *receipts) load(dir string) (map[redoKey]*redo, error) {
+func (r *receipts) load() (map[redoKey]*redo, error) {
+	if err := r.standing.restore(); err != nil {
+		return nil, err
+	}
 	found := map[redoKey]*redo{}
 	r.carried = nil
 	for number := range 2 {
-		text, err := os.ReadFile(r.path(number))
-		if err != nil && !errors.Is(err, os.ErrNotExist) {
-			return nil, fmt.Errorf("read what was settled last: %w", err)
-		}
-		for {
-			line, rest, whole := bytes.Cut(text, []byte("\n"))
-			if !whole {
-				break // cut off, and so answered to nobody
-			}
-			text = rest
-			if note(found, string(line)) {
-				r.carried = append(append(r.carried, line...), '\n')
-			}
+		if err := r.notes(number, found, func(line string) { r.carried = append(append(r.carried, line...), '\n') }); err != nil {
+			return nil, err
 		}
 	}
 	for key, work := range found {
-		name := filepath.Join(filepath.Dir(streamDir(dir)), key.stream, "obs", key.consumer, "o.dat")
-		data, err := os.ReadFile(name)
+		data, err := os.ReadFile(filepath.Join(consumerDir(r.dir, key), consumerState))
 		if errors.Is(err, os.ErrNotExist) {
 			continue // it was removed, or has given nothing yet as far as it knows
 		}
@@ -192,6 +200,24 @@ func (r *receipts) load(dir string) (map[redoKey]*redo, error) {
 		}
 	}
 	return found, nil
+}
+
+// notes takes in the lines of a file, and calls do with each that is one.
+func (r *receipts) notes(number int, found map[redoKey]*redo, do func(line string)) error {
+	text, err := os.ReadFile(r.path(number))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("read what was settled last: %w", err)
+	}
+	for {
+		line, rest, whole := bytes.Cut(text, []byte("\n"))
+		if !whole {
+			return nil // cut off, and so answered to nobody
+		}
+		text = rest
+		if note(found, string(line)) {
+			do(string(line))
+		}
+	}
 }
 
 // note takes a line in, and tells whether it is one.

@@ -129,7 +129,7 @@ func TestReceiptsOfManyAreRememberedAndOldOnesTakeNoRoom(t *testing.T) {
 	writers.Wait()
 	r.file.WriteString(line("99")) // cut off, so nobody was told
 	again := newReceipts(dir)
-	found, err := again.load(dir)
+	found, err := again.load()
 	work := found[redoKey{"EVENTS", "sub-a"}]
 	if err != nil || len(found) != 1 || len(work.done) != 12 || work.done[99] != "" || work.done[43] == "" || len(work.given) != 4 || work.given[91] != 2 {
 		t.Fatalf("remembered %+v, %v", work, err)
@@ -138,7 +138,7 @@ func TestReceiptsOfManyAreRememberedAndOldOnesTakeNoRoom(t *testing.T) {
 	if err := again.remember([]string{line("7")}); err != nil {
 		t.Fatal(err)
 	}
-	if found, err = newReceipts(dir).load(dir); err != nil || len(found[redoKey{"EVENTS", "sub-a"}].done) != 13 {
+	if found, err = newReceipts(dir).load(); err != nil || len(found[redoKey{"EVENTS", "sub-a"}].done) != 13 {
 		t.Fatalf("after one more cut there is %+v, %v", found, err)
 	}
 	for _, n := range []string{"101", "102", "103"} {
@@ -147,7 +147,7 @@ func TestReceiptsOfManyAreRememberedAndOldOnesTakeNoRoom(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if found, err = newReceipts(dir).load(dir); err != nil || len(found[redoKey{"EVENTS", "sub-a"}].done) != 2 {
+	if found, err = newReceipts(dir).load(); err != nil || len(found[redoKey{"EVENTS", "sub-a"}].done) != 2 {
 		t.Errorf("want the last two files and no more: %+v, %v", found, err)
 	}
 	again.close()
@@ -202,4 +202,71 @@ func FuzzReceiptAndConsumerFile(f *testing.F) {
 			t.Errorf("%d entries of %d bytes", len(found.pending), len(file))
 		}
 	})
+}
+
+// A power cut takes more away than a kill: the server's file may be an old one, an empty one, or none, and the receipts of what is long settled were let go of.
+func TestWhatWasSettledLongAgoStaysSettledAfterAPowerCut(t *testing.T) {
+	for _, what := range []string{"as it was", "old", "empty", "gone"} {
+		dir := t.TempDir()
+		l := open(t, Options{Dir: dir})
+		mustAppend(t, l, records(1, 9))
+		c := l.Consumer("reader")
+		mustEnsure(t, c, ConsumerOptions{MaxOutstanding: 100})
+		file := filepath.Join(consumerDir(dir, redoKey{streamName, "reader"}), consumerState)
+		var old []byte
+		for round := range 3 {
+			got := mustFetch(t, l, Demand{Consumer: c, Max: 3}).Deliveries
+			for _, d := range got[:2] {
+				mustSettle(t, l, Settlement{Receipt: d.Receipt, Verdict: Done})
+			}
+			waitFor(t, "what the server writes down", func() bool {
+				was, err := os.ReadFile(file)
+				is, bad := decodeConsumerFile(was)
+				if round == 0 {
+					old = was
+				}
+				return err == nil && bad == nil && is.given == uint64(3*(round+1)) && len(is.pending) == round+1
+			})
+			l.receipts.began = time.Now().Add(-2 * receiptsAge)
+			mustSettle(t, l, Settlement{Receipt: got[0].Receipt, Verdict: Done}) // which turns the files
+		}
+		for range 3 { // and no receipt is left but of the last
+			l.receipts.began = time.Now().Add(-2 * receiptsAge)
+			if err := l.receipts.remember([]string{doneMark + "$JS.ACK.EVENTS.other.1.1.1.0.0"}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		cut := copyRunning(t, dir)
+		l.Close()
+
+		file = filepath.Join(consumerDir(cut, redoKey{streamName, "reader"}), consumerState)
+		var err error
+		switch what {
+		case "old":
+			err = os.WriteFile(file, old, 0o600)
+		case "empty":
+			err = os.WriteFile(file, nil, 0o600)
+		case "gone":
+			err = os.Remove(file)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		l = open(t, Options{Dir: cut})
+		c = l.Consumer("reader")
+		if st, err := c.State(t.Context()); err != nil || st.Outstanding != 3 || st.Waiting != 0 {
+			t.Errorf("with a file that is %s it stands at %+v, %v", what, st, err)
+		}
+		// Another consumer of that name has nothing to do with it.
+		if err := c.Remove(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		mustEnsure(t, c, ConsumerOptions{MaxOutstanding: 100})
+		l.Close()
+		l = open(t, Options{Dir: cut})
+		if st, err := l.Consumer("reader").State(t.Context()); err != nil || st.Waiting != 9 {
+			t.Errorf("a new one of the name stands at %+v, %v", st, err)
+		}
+		l.Close()
+	}
 }

@@ -1,6 +1,7 @@
 package eventlog
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -120,11 +121,18 @@ func (w *redo) again(ctx context.Context, k *link, c *Consumer, backs map[uint64
 	return nil
 }
 
-// consumerFile is what the embedded server writes down of a consumer, as far as it is of use: the place of each entry that is outstanding among what the consumer was given, and how
-// often each was given that was given more than once.
+// consumerFile is what the embedded server writes down of a consumer, as far as it is of use: how many it was given, the sequence up to which all is settled, the place of each entry
+// that is outstanding among what the consumer was given, and how often each was given that was given more than once.
 type consumerFile struct {
+	given    uint64
+	settled  uint64
 	pending  map[uint64]uint64
 	attempts map[uint64]int
+}
+
+// before tells whether a file is of an earlier time than another one of the same consumer.
+func (f consumerFile) before(other consumerFile) bool {
+	return cmp.Or(cmp.Compare(f.given, other.given), cmp.Compare(f.settled, other.settled), cmp.Compare(len(other.pending), len(f.pending))) < 0
 }
 
 // errConsumerFile is returned for bytes that are no such file, or one of another version.
@@ -153,7 +161,8 @@ func decodeConsumerFile(data []byte) (consumerFile, error) {
 		return n
 	}
 	floor, settled := number(), number() // of what was given, and of the log
-	_, _ = number(), number()            // how far it was given
+	f.given, f.settled = number(), settled
+	_ = number() // the sequence to which it was given
 	if n := number(); n > 0 {
 		_ = number() // a time that others are relative to
 		for ; n > 0 && !broken; n-- {
