@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"time"
 
@@ -25,11 +26,12 @@ const (
 	headerBatchID     = "Nats-Batch-Id"
 	headerBatchSeq    = "Nats-Batch-Sequence"
 	headerBatchCommit = "Nats-Batch-Commit"
+	headerExpected    = "Nats-Expected-Last-Sequence"
 )
 
 const (
-	// minBatch is from how many records on a batch is faster than single publishes: a batch costs some 2 ms whatever is in
-	// it, a publish some 0.2 ms.
+	// minBatch is from how many records on a batch is faster than single publishes, with a URL: a batch costs some 2 ms whatever
+	// is in it, a publish some 0.2 ms.
 	minBatch = 10
 	// maxBatch is JetStream's limit of messages in one atomic batch.
 	maxBatch = 1000
@@ -87,8 +89,9 @@ func (a *Appended) copied(id string) {
 	a.Copies = append(a.Copies, id)
 }
 
-// Append stores the records in their order, in one step: a few one by one, many as atomic batches of at most 1000 records and
-// 8 MiB. When it returns without an error all of them are durable.
+// Append stores the records in their order, in one step: in the embedded server one behind the other and with one sync for all, with a
+// URL a few one by one, and many as atomic batches of at most 1000 records and 8 MiB. When it returns without an error all of
+// them are durable.
 //
 // With ErrTooLarge nothing was stored. With any other error a part of them, from the first one on and without a gap, may have
 // been; Position tells how far it got, and the caller goes on from there. Nothing of a step that ended in an error is stored
@@ -130,18 +133,25 @@ func (l *Log) Append(ctx context.Context, records []Record) (Appended, error) {
 	if err != nil {
 		return done, fmt.Errorf("append: %w", err)
 	}
-	// One publish or one batch at a time, each awaited: so whatever goes wrong, what is stored is the beginning of the step.
+	// One publish, row or batch at a time, each awaited: so whatever goes wrong, what is stored is the beginning of the step.
 	for len(msgs) > 0 && err == nil {
 		if err = context.Cause(ctx); err != nil {
 			break
 		}
 		n := 1
-		if b := batchLen(msgs); b >= minBatch {
+		switch b := batchLen(msgs); {
+		case k.srv != nil && b > 1:
+			n, err = l.publishRow(ctx, k, msgs[:b], &done)
+		case b >= minBatch:
 			n, err = l.publishBatch(ctx, k, msgs[:b], &done)
-		} else {
-			err = l.publish(ctx, k, msgs[0], &done)
+		default:
+			err = l.publish(ctx, k, msgs[0], notOurs, &done)
 		}
 		msgs = msgs[n:]
+	}
+	// With an error too: what is stored is there, and is found by who asks how far it got.
+	if e := l.complete(k, done); err == nil {
+		err = e
 	}
 	if err != nil {
 		return done, fmt.Errorf("append: %w", l.wrap(ctx, err))
@@ -192,8 +202,11 @@ func batchLen(msgs []*nats.Msg) int {
 	return min(len(msgs), maxBatch)
 }
 
-// publish stores one message and waits for it.
-func (l *Log) publish(ctx context.Context, k *link, m *nats.Msg, done *Appended) error {
+// notOurs is the sequence from which on a copy was stored by the step itself, where it stored none that it sends again.
+const notOurs = math.MaxUint64
+
+// publish stores one message and waits for it. A copy that lies at sequence ours, or behind it, was stored by this step.
+func (l *Log) publish(ctx context.Context, k *link, m *nats.Msg, ours uint64, done *Appended) error {
 	for began := time.Now(); ; {
 		ack, err := l.await(ctx, k, m)
 		if err != nil {
@@ -211,7 +224,7 @@ func (l *Log) publish(ctx context.Context, k *link, m *nats.Msg, done *Appended)
 		if err := l.accept(k, ack); err != nil {
 			return err
 		}
-		if ack.Duplicate {
+		if ack.Duplicate && ack.Seq < ours {
 			done.copied(m.Header.Get(headerID))
 		} else {
 			done.Stored++
@@ -244,18 +257,53 @@ func (l *Log) publishBatch(ctx context.Context, k *link, msgs []*nats.Msg, done 
 	switch ack.code() {
 	case server.JSAtomicPublishContainsDuplicateMessageErr, server.JSStreamDuplicateMessageConflict,
 		server.JSAtomicPublishTooLargeBatchErrF, server.JSAtomicPublishTooManyInflight:
-		for i, m := range msgs {
-			delete(m.Header, headerBatchID)
-			delete(m.Header, headerBatchSeq)
-			delete(m.Header, headerBatchCommit)
-			if err := context.Cause(ctx); err != nil {
-				return i, err
-			}
-			if err := l.publish(ctx, k, m, done); err != nil {
-				return i, err
-			}
+		return l.publishEach(ctx, k, msgs, notOurs, done)
+	}
+	if err := l.accept(k, ack); err != nil {
+		return 0, err
+	}
+	done.Stored += len(msgs)
+	done.Last = max(done.Last, ack.Seq)
+	return len(msgs), nil
+}
+
+// publishEach sends one by one what was refused as a whole, or stored in part, at sequence ours and behind it. It returns how many messages it is done with.
+func (l *Log) publishEach(ctx context.Context, k *link, msgs []*nats.Msg, ours uint64, done *Appended) (int, error) {
+	for i, m := range msgs {
+		for _, name := range []string{headerBatchID, headerBatchSeq, headerBatchCommit, headerExpected} {
+			delete(m.Header, name)
 		}
-		return len(msgs), nil
+		if err := context.Cause(ctx); err != nil {
+			return i, err
+		}
+		if err := l.publish(ctx, k, m, ours, done); err != nil {
+			return i, err
+		}
+	}
+	return len(msgs), nil
+}
+
+// publishRow sends the messages to the embedded server one behind the other, and waits for the answer to the last. Each says behind which it belongs, and nobody else writes
+// there, so after one that is not stored, for it is a duplicate, none of those behind it is either; then all are sent one by one. It returns how many messages it is done with.
+func (l *Log) publishRow(ctx context.Context, k *link, msgs []*nats.Msg, done *Appended) (int, error) {
+	end := max(k.disk.end(), done.Last)
+	last := len(msgs) - 1
+	for i, m := range msgs {
+		m.Header[headerExpected] = []string{strconv.FormatUint(end+uint64(i), 10)}
+		if i == last {
+			break
+		}
+		if err := k.pub.PublishMsg(m); err != nil {
+			l.fault(k, err)
+			return 0, err
+		}
+	}
+	ack, err := l.await(ctx, k, msgs[last])
+	if err != nil {
+		return 0, err
+	}
+	if ack.code() == server.JSStreamWrongLastSequenceErrF || ack.Duplicate {
+		return l.publishEach(ctx, k, msgs, end+1, done)
 	}
 	if err := l.accept(k, ack); err != nil {
 		return 0, err
@@ -323,28 +371,36 @@ func (l *Log) await(ctx context.Context, k *link, m *nats.Msg) (*puback, error) 
 	return nil, fmt.Errorf("%w: publish: %w", ErrUnavailable, err)
 }
 
-// accept completes an acknowledged write, and makes of a refusal an error. The order matters: first the folder is synced, then
-// the acknowledgement is recorded, and only then does the caller hear of it.
+// accept makes an error of a refusal.
 func (l *Log) accept(k *link, ack *puback) error {
-	if ack.Error != nil {
-		err := fmt.Errorf("%w: %s (%d)", ErrUnavailable, ack.Error.Description, ack.Error.ErrCode)
-		// What is refused here is refused for a disk or a limit, and stays refused in an embedded server that met an error.
-		l.fault(k, err)
-		return err
+	var err error
+	switch {
+	case ack.Error != nil:
+		err = fmt.Errorf("%w: %s (%d)", ErrUnavailable, ack.Error.Description, ack.Error.ErrCode)
+	case ack.Seq == 0:
+		err = errors.New("acknowledged without a sequence")
+	default:
+		return nil
 	}
-	if ack.Seq == 0 {
-		err := errors.New("acknowledged without a sequence")
-		l.fault(k, err)
-		return err
+	// What is refused here is refused for a disk or a limit, and stays refused in an embedded server that met an error.
+	l.fault(k, err)
+	return err
+}
+
+// complete ends a step on the embedded server. The order matters: first what was stored is synced, and may be shown, then that is recorded, and only then does the caller hear
+// of it.
+func (l *Log) complete(k *link, done Appended) error {
+	if k.srv == nil || done.Last == 0 {
+		return nil
 	}
-	if err := k.dir.sync(); err != nil {
+	if err := k.disk.sync(done.Last); err != nil {
 		l.fault(k, err)
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	if ack.Duplicate {
+	if done.Stored == 0 {
 		return nil
 	}
-	return l.acked.write(l.ID(), ack.Seq)
+	return l.acked.write(l.ID(), k.disk.end())
 }
 
 // names gives each batch, and each answer, a name that no other relay uses.

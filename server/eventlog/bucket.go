@@ -237,7 +237,7 @@ func (b *Bucket) call(ctx context.Context, do func(context.Context, jetstream.Ke
 	return b.settle(ctx, kv, do)
 }
 
-// write is call for what changes something: an embedded server syncs what it writes, but not the folder that names it.
+// write is call for what changes something, and has it on disk when it returns.
 func (b *Bucket) write(ctx context.Context, do func(context.Context, jetstream.KeyValue) error) error {
 	ctx, stop := b.log.scope(ctx)
 	defer stop()
@@ -250,7 +250,7 @@ func (b *Bucket) write(ctx context.Context, do func(context.Context, jetstream.K
 		return err
 	}
 	if err == nil {
-		if err = syncDir(filepath.Join(b.folder(), "msgs")); err != nil {
+		if err = k.synced(syncAll(filepath.Join(b.folder(), "msgs"))); err != nil {
 			err = fmt.Errorf("%w: %w", ErrUnavailable, err)
 		}
 	}
@@ -328,7 +328,7 @@ func (b *Bucket) ensure(ctx context.Context, k *link) (jetstream.KeyValue, error
 		}
 	}
 	if k.srv != nil {
-		err = syncTree(b.log.opts.Dir, filepath.Join(b.folder(), "msgs"))
+		err = k.synced(syncTree(b.log.opts.Dir, b.folder()))
 	}
 	return kv, err
 }

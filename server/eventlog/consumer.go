@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -74,8 +73,8 @@ func (c *Consumer) Ensure(ctx context.Context, o ConsumerOptions) error {
 			}
 		}
 		if err == nil && k.srv != nil {
-			folder := filepath.Join(filepath.Dir(streamDir(c.log.opts.Dir)), c.from.stream, "obs", c.name)
-			return syncTree(c.log.opts.Dir, folder) // a consumer that a power cut made unknown would begin anew
+			folder := consumerDir(c.log.opts.Dir, redoKey{c.from.stream, c.name})
+			return k.synced(syncTree(c.log.opts.Dir, folder)) // a consumer that a power cut made unknown would begin anew
 		}
 		return err
 	})

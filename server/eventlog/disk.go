@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -47,8 +46,14 @@ func prepareStore(dir string, log *slog.Logger, damaged bool, since time.Time) e
 		return fmt.Errorf("prepare store: %w", err)
 	}
 	if damaged {
-		if err := rewriteBlocks(messageDir(dir), since); err != nil {
+		folders, err := filepath.Glob(filepath.Join(dir, "jetstream", "*", "streams", "*", "msgs"))
+		if err != nil {
 			return fmt.Errorf("prepare store: %w", err)
+		}
+		for _, folder := range folders {
+			if err := rewriteBlocks(folder, since); err != nil {
+				return fmt.Errorf("prepare store: %w", err)
+			}
 		}
 	}
 	indexes, err := filepath.Glob(filepath.Join(dir, "jetstream", "*", "streams", "*", "msgs", indexFile))
@@ -67,8 +72,11 @@ func prepareStore(dir string, log *slog.Logger, damaged bool, since time.Time) e
 	return nil
 }
 
-// markClean records a stop in order. It is called when the server is down.
+// markClean records a stop in order, once all that the server left is on disk. It is called when the server is down.
 func markClean(dir string) error {
+	if err := syncAll(filepath.Join(dir, "jetstream")); err != nil {
+		return fmt.Errorf("mark clean stop: %w", err)
+	}
 	f, err := os.OpenFile(filepath.Join(dir, cleanFile), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 	if err != nil {
 		return fmt.Errorf("mark clean stop: %w", err)
@@ -83,7 +91,7 @@ func markClean(dir string) error {
 // holds pages that are not on disk and believes that they are: a reader would see events that a power cut takes away, and
 // would let go of the only other copy.
 func rewriteBlocks(dir string, since time.Time) error {
-	blocks, err := filepath.Glob(filepath.Join(dir, "*.blk"))
+	blocks, err := filepath.Glob(filepath.Join(dir, "*"+blockSuffix))
 	if err != nil {
 		return err
 	}
@@ -122,70 +130,6 @@ func rewrite(name string) error {
 		return errors.Join(err, os.Remove(tmp))
 	}
 	return os.Rename(tmp, name)
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("sync folder: %w", err)
-	}
-	if err := errors.Join(d.Sync(), d.Close()); err != nil {
-		return fmt.Errorf("sync folder %s: %w", dir, err)
-	}
-	return nil
-}
-
-// syncTree syncs the folders from root's parent down to leaf, so that a log that was just made is found again.
-func syncTree(root, leaf string) error {
-	rel, err := filepath.Rel(root, leaf)
-	if err != nil {
-		return fmt.Errorf("sync folders: %w", err)
-	}
-	dir := filepath.Dir(filepath.Clean(root))
-	if err := syncDir(dir); err != nil && !errors.Is(err, fs.ErrPermission) { // the parent need not be ours
-		return err
-	}
-	dir = root
-	if err := syncDir(dir); err != nil {
-		return err
-	}
-	for part := range strings.SplitSeq(rel, string(filepath.Separator)) {
-		dir = filepath.Join(dir, part)
-		if err := syncDir(dir); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// dirSync syncs the folder of the blocks when a block was added. The server syncs what it writes into a block but not the
-// folder that names it. Not for use by two goroutines at once.
-type dirSync struct {
-	path string
-	seen time.Time // the folder's time at the last sync, if it was old enough to tell a later change
-}
-
-func (d *dirSync) sync() error {
-	if d.path == "" {
-		return nil
-	}
-	// The time is taken before the sync, so that a change during it is seen next time.
-	fi, err := os.Stat(d.path)
-	if err != nil {
-		return fmt.Errorf("sync folder: %w", err)
-	}
-	if t := fi.ModTime(); t.Equal(d.seen) {
-		return nil
-	}
-	if err := syncDir(d.path); err != nil {
-		return err
-	}
-	// A file time ticks in milliseconds. Two changes within one tick look the same, so a fresh time proves nothing yet.
-	const tick = 100 * time.Millisecond
-	if t := fi.ModTime(); time.Since(t) > tick {
-		d.seen = t
-	}
-	return nil
 }
 
 // mark keeps the highest acknowledged sequence in a file beside the store, as a lower bound of what must be found at the next

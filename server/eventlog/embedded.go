@@ -45,7 +45,6 @@ func startServer(o Options, log *slog.Logger, damaged bool, since time.Time) (*s
 		NoSigs:                 true,
 		JetStream:              true,
 		StoreDir:               o.Dir,
-		SyncAlways:             true,
 		JetStreamMaxStore:      embeddedStore,
 		DisableJetStreamBanner: true,
 		MaxPayload:             embeddedPayload,

@@ -9,8 +9,8 @@
 //   - Events lie in the order in which Append was given them; sequences ascend and are never used twice under one ID.
 //   - When Append returns without an error the events are on disk (embedded: written and synced, and so is the directory that
 //     names the file; with a URL: whatever the acknowledgement of that server and of its replicas means).
-//   - Read and Tail yield an entry only when the write that holds it is over, sync included: the server's one goroutine per
-//     stream writes, syncs, and then sends to readers what it wrote, whole batches at a time. With replicas a quorum has it.
+//   - Read, Tail and Fetch give an entry only when it is on disk. The embedded server writes without syncing and would give what
+//     it has written; what Append has not synced yet is held back here. With replicas a quorum has it.
 //   - Tail yields every entry once, in order, across lost connections and restarts of the embedded server.
 //   - Nothing here waits for ever on a server that is away: calls end with ErrUnavailable or with their context. Open included: a Log with a URL may be
 //     opened while its servers are away, and is reached in the background. Only Tail and Ready, which are made for it, wait.

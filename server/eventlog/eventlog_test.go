@@ -236,11 +236,18 @@ func TestADuplicateIsStoredOnceAndCostsNoOther(t *testing.T) {
 		if a := mustAppend(t, l, step); !same(a, Appended{Stored: 20, Duplicates: 1, Last: 45}) {
 			t.Fatalf("a batch with a duplicate gave %+v", a)
 		}
+		// The same where it is the first, or the last.
+		for _, step := range [][]Record{slices.Concat(records(2, 1), records(46, 15)), slices.Concat(records(61, 15), records(3, 1))} {
+			first := int(state(t, l).Last)
+			if a := mustAppend(t, l, step); !same(a, Appended{Stored: 15, Duplicates: 1, Last: uint64(first + 15)}) {
+				t.Fatalf("a batch with a duplicate at one end gave %+v", a)
+			}
+		}
 		// Nothing but duplicates.
-		if a := mustAppend(t, l, records(1, 45)); !same(a, Appended{Duplicates: 45, Last: 45}) {
+		if a := mustAppend(t, l, records(1, 75)); !same(a, Appended{Duplicates: 75, Last: 75}) {
 			t.Fatalf("a repeated step gave %+v", a)
 		}
-		wantEntries(t, read(t, l, 1), 1, records(1, 45))
+		wantEntries(t, read(t, l, 1), 1, records(1, 75))
 	})
 }
 

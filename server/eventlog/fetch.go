@@ -64,6 +64,11 @@ func (l *Log) Fetch(ctx context.Context, demands []Demand) (Fetched, error) {
 		return Fetched{}, fmt.Errorf("fetch: %w", err)
 	}
 	got, err := k.fetch(ctx, demands)
+	for _, d := range got.Deliveries {
+		if err == nil && demands[d.Consumer].Consumer.from.stream == streamName {
+			err = k.shown(ctx, d.Sequence)
+		}
+	}
 	if err == nil && l.receipts != nil {
 		// An attempt that is told is never taken back, so it is written down first. The first one may be.
 		var again []string

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
@@ -14,7 +15,7 @@ import (
 // fails it is thrown away and another is made, so that nothing sent over the old one waits in a buffer to be sent again.
 type link struct {
 	srv  *server.Server // nil with a URL
-	dir  dirSync        // embedded only
+	disk disk           // embedded only
 	wire *wire          // the sockets with a URL
 	deny func(error)    // reports that the server forbids what is asked of it
 	pub  *nats.Conn     // events are published here, so that a burst of reads delays no acknowledgement
@@ -26,6 +27,9 @@ type link struct {
 
 	maxRecord int // bytes of one message, headers included
 	replicas  int // of the stream
+
+	alive context.Context // ends with close
+	end   context.CancelFunc
 }
 
 // connect makes a link: starts the embedded server or dials, checks what is there, and sees to the stream. damaged says that
@@ -34,6 +38,7 @@ func (l *Log) connect(ctx context.Context, damaged bool) (_ *link, err error) {
 	ctx, deny := context.WithCancelCause(ctx)
 	defer deny(nil)
 	k := &link{wire: &wire{ctx: l.ctx}}
+	k.alive, k.end = context.WithCancel(context.Background())
 	k.deny = func(err error) { deny(fmt.Errorf("%w: %w", ErrRefused, err)) }
 	defer func() {
 		if err != nil {
@@ -77,14 +82,20 @@ func (l *Log) connect(ctx context.Context, damaged bool) (_ *link, err error) {
 	if err := l.ensureStream(ctx, k); err != nil {
 		return nil, k.explain(err)
 	}
-	if k.srv != nil {
-		if err := l.redo(ctx, k, redone); err != nil {
-			return nil, err
-		}
-		k.dir = dirSync{path: messageDir(l.opts.Dir)}
-		if err := syncTree(l.opts.Dir, k.dir.path); err != nil {
-			return nil, err
-		}
+	if k.srv == nil {
+		return k, nil
+	}
+	// What was found here may be in memory only: whoever wrote it may not have got to the sync.
+	if err := syncTree(l.opts.Dir, filepath.Join(l.opts.Dir, "jetstream")); err != nil {
+		return nil, err
+	}
+	info, err := k.info(ctx)
+	if err != nil {
+		return nil, k.explain(err)
+	}
+	k.disk.begin(messageDir(l.opts.Dir), stateOf(info).Last)
+	if err := l.redo(ctx, k, redone); err != nil {
+		return nil, err
 	}
 	return k, nil
 }
@@ -92,6 +103,7 @@ func (l *Log) connect(ctx context.Context, damaged bool) (_ *link, err error) {
 // close ends the connections and the embedded server. When it returns, nothing that was sent over this link can still be
 // stored by an embedded server.
 func (k *link) close() {
+	k.end()
 	k.wire.cut()
 	for _, nc := range []*nats.Conn{k.pub, k.sub} {
 		if nc != nil {
@@ -103,11 +115,30 @@ func (k *link) close() {
 	}
 }
 
-// damage tells whether the embedded server has stopped storing, and why. A write error is sticky there, and a publish that
+// synced remembers an error of a sync of what the embedded server wrote: what the kernel shows then and what the disk holds may differ.
+func (k *link) synced(err error) error {
+	if err != nil {
+		k.disk.fail(err)
+	}
+	return err
+}
+
+// shown returns once an entry of the stream is on disk; what is not there yet is shown to nobody.
+func (k *link) shown(ctx context.Context, sequence uint64) error {
+	if k.srv == nil {
+		return nil
+	}
+	return k.disk.wait(ctx, k.alive, sequence)
+}
+
+// damage tells whether the embedded server has stopped storing, and why, or whether what it stored could not be synced. A write error is sticky there, and a publish that
 // meets one is not even answered.
 func (k *link) damage() error {
 	if k.srv == nil {
 		return nil
+	}
+	if err := k.disk.damage(); err != nil {
+		return err
 	}
 	return serverDamage(k.srv)
 }

@@ -174,6 +174,9 @@ func (l *Log) follow(ctx context.Context, k *link, from *start, last uint64, hea
 				from.seq = last + 1
 				return nil
 			}
+			if err := k.shown(ctx, it.seq); err != nil {
+				return err
+			}
 			from.seq = it.seq + 1
 			entry := entryOf(it, headersOnly)
 			entry.More = i+1 < len(items)

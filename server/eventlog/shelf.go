@@ -172,7 +172,7 @@ func (s *Shelf) write(ctx context.Context, do func(context.Context, *link) error
 		return err
 	}
 	if err == nil {
-		if err = syncDir(filepath.Join(s.folder(), "msgs")); err != nil {
+		if err = k.synced(syncAll(filepath.Join(s.folder(), "msgs"))); err != nil {
 			err = fmt.Errorf("%w: %w", ErrUnavailable, err)
 		}
 	}
@@ -246,7 +246,7 @@ func (s *Shelf) ensure(ctx context.Context, k *link) error {
 		}
 	}
 	if err == nil && k.srv != nil {
-		err = syncTree(s.log.opts.Dir, filepath.Join(s.folder(), "msgs"))
+		err = k.synced(syncTree(s.log.opts.Dir, s.folder()))
 	}
 	return err
 }

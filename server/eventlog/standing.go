@@ -65,6 +65,9 @@ func (s *standing) keep(consumers []redoKey) error {
 		}
 		if _, err := decodeConsumerFile(file); err != nil {
 			// Of a version that cannot be compared with another one, so it has to do itself.
+			if err := syncAll(consumerDir(s.dir, key)); err != nil {
+				return err
+			}
 			delete(s.copies, name)
 			continue
 		}
