@@ -127,6 +127,7 @@ type Journal struct {
 	work     *sync.Cond // the queue is not empty, nobody writes any more, or closing
 	writing  bool       // the writer goroutine, or who appends alone, is at the disk
 	queue    []*batch
+	shared   int   // records in the last write
 	reserved int64 // bytes of the records on their way to the disk
 	waiting  ledger
 	first    uint64
