@@ -124,6 +124,9 @@ func isJSON(values []string) bool {
 	if len(values) != 1 {
 		return false
 	}
+	if values[0] == "application/json" { // as nearly all say it
+		return true
+	}
 	media, _, err := mime.ParseMediaType(values[0])
 	if err != nil && !errors.Is(err, mime.ErrInvalidMediaParameter) {
 		return false
