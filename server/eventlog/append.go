@@ -71,7 +71,7 @@ type Record struct {
 	OrderingKey string // events with the same key share a partition
 	Time        time.Time
 	Origin      Origin
-	Data        []byte // not changed, and not kept after Append returns
+	Data        []byte // never changed: who follows the log may get it as it is
 }
 
 // Appended is what Append did.
@@ -150,7 +150,7 @@ func (l *Log) Append(ctx context.Context, records []Record) (Appended, error) {
 		msgs = msgs[n:]
 	}
 	// With an error too: what is stored is there, and is found by who asks how far it got.
-	if e := l.complete(k, done); err == nil {
+	if e := l.complete(k, records, done); err == nil {
 		err = e
 	}
 	if err != nil {
@@ -389,11 +389,15 @@ func (l *Log) accept(k *link, ack *puback) error {
 
 // complete ends a step on the embedded server. The order matters: first what was stored is synced, and may be shown, then that is recorded, and only then does the caller hear
 // of it.
-func (l *Log) complete(k *link, done Appended) error {
+func (l *Log) complete(k *link, records []Record, done Appended) error {
 	if k.srv == nil || done.Last == 0 {
 		return nil
 	}
-	if err := k.disk.sync(done.Last); err != nil {
+	first := uint64(0)
+	if done.Stored == len(records) {
+		first = done.Last - uint64(len(records)) + 1
+	}
+	if err := k.disk.sync(done.Last, first, records); err != nil {
 		l.fault(k, err)
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}

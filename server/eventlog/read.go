@@ -108,7 +108,11 @@ func (l *Log) Tail(ctx context.Context, after uint64) iter.Seq2[Entry, error] {
 			if err == nil {
 				_, err = l.state(ctx, k) // it may be another log by now
 			}
-			if err == nil {
+			switch {
+			case err != nil:
+			case k.srv != nil:
+				err = l.tail(ctx, k, &from, yield)
+			default:
 				err = l.follow(ctx, k, &from, 0, false, yield)
 			}
 			switch {

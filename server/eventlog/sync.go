@@ -88,6 +88,7 @@ func syncAll(root string) error {
 // disk is how much of an embedded log is on disk. Its zero value is of a log that has not begun.
 type disk struct {
 	blocks blockSync // used by the one Append that runs
+	latest latest
 
 	mu      sync.Mutex // guards what follows
 	through uint64     // the highest sequence that is
@@ -108,11 +109,14 @@ func (d *disk) end() uint64 {
 	return d.through
 }
 
-// sync makes durable what was written, which ends at a sequence, and lets it be shown.
-func (d *disk) sync(through uint64) error {
+// sync makes durable what was written, which ends at a sequence, and lets it be shown: records, from another sequence on, as latest.add has it.
+func (d *disk) sync(through, first uint64, records []Record) error {
 	if err := d.blocks.sync(); err != nil {
 		d.fail(err)
 		return err
+	}
+	if through > d.end() {
+		d.latest.add(first, records)
 	}
 	d.raise(through)
 	return nil
