@@ -200,6 +200,7 @@ func openRole() *server {
 	if err != nil {
 		panic(err)
 	}
+	keepHeap()
 	s, err := open(context.Background(), c, slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError})))
 	if err != nil {
 		panic(err)
