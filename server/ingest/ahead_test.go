@@ -211,6 +211,8 @@ func TestTheLoopRestsOnlyWhileSomethingWaitsAndNotForLong(t *testing.T) {
 		{"a long step", 300 * ms, 1000, 0, maxRest},
 		{"notifications are getting old", 20 * ms, 1000, maxHeld - ms, ms},
 		{"notifications are old", 20 * ms, 1000, 2 * maxHeld, 0},
+		{"more waits than a step holds", 20 * ms, 1001, 0, 2 * 20 * restFactor * ms},
+		{"a long step, and more waits", 300 * ms, 1001, 0, 2 * maxRest},
 		{"the clock was set back", 300 * ms, 1000, -time.Hour, maxRest},
 	} {
 		if got := rest(c.step, c.waiting, c.oldest); got != c.want {

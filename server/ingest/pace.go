@@ -10,7 +10,8 @@ const (
 	// processors, and answers to providers the rest. What comes in the meantime shares the next step, which costs less for each.
 	restFactor = 7
 	// minRest makes a rest worth it: fewer events than come in it, at the rate at which rests begin, would be synced one by one. maxRest bounds one rest, and maxHeld
-	// how old the oldest waiting notification may become by rests. From then on, step follows step: nothing is put off for good.
+	// how old the oldest waiting notification may become by rests. From then on, step follows step: nothing is put off for good. Where more waits than a step
+	// holds, rests are twice as long: the next step is a full one either way.
 	minRest = 5 * time.Millisecond
 	maxRest = 250 * time.Millisecond
 	maxHeld = time.Second
@@ -41,7 +42,11 @@ func rest(step time.Duration, waiting uint64, oldest time.Duration) time.Duratio
 	if waiting < busyFrom {
 		return 0
 	}
-	return max(0, min(max(restFactor*step, minRest), maxRest, maxHeld-oldest))
+	rest := min(max(restFactor*step, minRest), maxRest)
+	if waiting > maxStepEvents {
+		rest *= 2
+	}
+	return max(0, min(rest, maxHeld-oldest))
 }
 
 // sleep waits, or until ctx ends.
