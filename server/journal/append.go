@@ -174,7 +174,9 @@ func (j *Journal) leave() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.writing = false
-	j.work.Signal()
+	if len(j.queue) > 0 || j.closing {
+		j.work.Signal()
+	}
 }
 
 // write is the writer goroutine: it takes what waits, writes and syncs it, wakes
