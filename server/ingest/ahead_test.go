@@ -206,12 +206,12 @@ func TestTheLoopRestsOnlyWhileSomethingWaitsAndNotForLong(t *testing.T) {
 	}{
 		{"nothing came during the step", ms, 0, 0, 0},
 		{"one came, as it does now and then", ms, 1, 0, 0},
-		{"more comes than a step takes in", 2 * ms, 2, 0, 14 * ms},
-		{"more comes than a short step takes in", ms / 2, 2, 0, minRest},
+		{"more comes than a step takes in", 2 * ms, 2, 0, 2 * restFactor * ms},
+		{"more comes than a short step takes in", ms / 4, 2, 0, minRest},
 		{"a long step", 300 * ms, 1000, 0, maxRest},
 		{"notifications are getting old", 20 * ms, 1000, maxHeld - ms, ms},
 		{"notifications are old", 20 * ms, 1000, 2 * maxHeld, 0},
-		{"more waits than a step holds", 20 * ms, 1001, 0, 2 * 20 * restFactor * ms},
+		{"more waits than a step holds", 10 * ms, 1001, 0, 2 * 10 * restFactor * ms},
 		{"a long step, and more waits", 300 * ms, 1001, 0, 2 * maxRest},
 		{"the clock was set back", 300 * ms, 1000, -time.Hour, maxRest},
 	} {

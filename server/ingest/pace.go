@@ -6,9 +6,9 @@ import (
 )
 
 const (
-	// restFactor is how many times as long as a step took the loop rests after it, while more comes than it takes in: the log then has an eighth of the disk and of the
-	// processors, and answers to providers the rest. What comes in the meantime shares the next step, which costs less for each.
-	restFactor = 7
+	// restFactor is how many times as long as a step took the loop rests after it, while more comes than it takes in: the log then has a sixteenth of the disk and of
+	// the processors, and answers to providers the rest. What comes in the meantime shares the next step, which costs less for each.
+	restFactor = 15
 	// minRest makes a rest worth it: fewer events than come in it, at the rate at which rests begin, would be synced one by one. maxRest bounds one rest, and maxHeld
 	// how old the oldest waiting notification may become by rests. From then on, step follows step: nothing is put off for good. Where more waits than a step
 	// holds, rests are twice as long: the next step is a full one either way.
