@@ -200,7 +200,7 @@ func openRole() *server {
 	if err != nil {
 		panic(err)
 	}
-	keepHeap()
+	tune()
 	s, err := open(context.Background(), c, slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError})))
 	if err != nil {
 		panic(err)

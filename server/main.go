@@ -49,7 +49,7 @@ func start(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "eventrelayd:", err)
 		return exitUsage
 	}
-	keepHeap()
+	tune()
 	logger := newLogger(c, stderr)
 	s, err := open(ctx, c, logger)
 	if err != nil {

@@ -5,7 +5,14 @@ import (
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
+	"sync"
 )
+
+// tune fits the Go runtime to what the process does, once.
+var tune = sync.OnceFunc(func() {
+	keepHeap()
+	sparePlace()
+})
 
 const (
 	// heapFloor is what the heap may grow to before it is collected, in bytes. What the relay holds on to is a fraction of that as a rule, and a heap that is
@@ -37,4 +44,16 @@ func heapPercent(live, base uint64) int {
 		return doubled
 	}
 	return int(max(doubled, (heapFloor-live)*100/max(base, 1<<20)))
+}
+
+// syncing is how many threads wait for a disk nearly all of the time, under load: that of the journal.
+const syncing = 1
+
+// sparePlace lets as many threads run as there are processors beside those that wait for a disk. One that waits keeps its place among those that run until the scheduler
+// notices, which it looks for ever more rarely under load: of two processors a fifth of one stood idle. An operator who has set GOMAXPROCS has decided already; a limit of the
+// container that is changed while the relay runs counts from the next start on.
+func sparePlace() {
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + syncing)
+	}
 }
