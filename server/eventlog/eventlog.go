@@ -262,6 +262,9 @@ func (l *Log) scope(ctx context.Context) (context.Context, func()) {
 func (l *Log) wrap(ctx context.Context, err error) error {
 	for _, own := range []error{ErrClosed, ErrReplaced, ErrTooLarge, ErrUnavailable, ErrUnsupported, ErrRefused, ErrNotFound} {
 		if errors.Is(err, own) {
+			if l.ctx.Err() != nil && errors.Is(own, ErrUnavailable) {
+				return ErrClosed // which is why
+			}
 			return err
 		}
 	}
