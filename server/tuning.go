@@ -50,8 +50,8 @@ func heapPercent(live, base uint64) int {
 const syncing = 1
 
 // sparePlace lets as many threads run as there are processors beside those that wait for a disk. One that waits keeps its place among those that run until the scheduler
-// notices, which it looks for ever more rarely under load: of two processors a fifth of one stood idle. An operator who has set GOMAXPROCS has decided already; a limit of the
-// container that is changed while the relay runs counts from the next start on.
+// notices, which it looks for ever more rarely under load. An operator who has set GOMAXPROCS has decided already; a limit of the container that is changed while the relay runs
+// counts from the next start on.
 func sparePlace() {
 	if os.Getenv("GOMAXPROCS") == "" {
 		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + syncing)

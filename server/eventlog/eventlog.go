@@ -81,6 +81,8 @@ type Options struct {
 	DuplicateWindow time.Duration
 	// Logger gets what no caller is told. nil discards.
 	Logger *slog.Logger
+
+	syncStore func(dir string) error // nil syncs
 }
 
 // Log is an open event log. All methods may be called at once by many goroutines; Appends run one after the other.
@@ -137,6 +139,9 @@ func Open(ctx context.Context, o Options) (*Log, error) {
 	if o.MaxAge > 0 {
 		o.DuplicateWindow = min(o.DuplicateWindow, o.MaxAge) // JetStream refuses a longer one
 	}
+	if o.syncStore == nil {
+		o.syncStore = syncStore
+	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -161,6 +166,9 @@ func (l *Log) beginEmbedded(ctx context.Context) error {
 	}
 	l.acked, l.receipts = m, newReceipts(l.opts.Dir)
 	k, err := l.connect(ctx, false)
+	if errors.Is(err, errNotSynced) {
+		k, err = l.connect(ctx, true)
+	}
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package eventlog
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 )
@@ -60,7 +61,7 @@ func (l *latest) from(sequence uint64) []Entry {
 		return nil
 	}
 	rest := l.entries[sequence-l.entries[0].Sequence:]
-	return append([]Entry(nil), rest[:min(len(rest), burst)]...) // what is here may move
+	return slices.Clone(rest[:min(len(rest), burst)]) // what is here is cleared when it goes
 }
 
 // tail is follow for an embedded log, for ever: the newest entries come as they were appended, what lies further back out of the store.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
@@ -86,8 +85,8 @@ func (l *Log) connect(ctx context.Context, damaged bool) (_ *link, err error) {
 		return k, nil
 	}
 	// What was found here may be in memory only: whoever wrote it may not have got to the sync.
-	if err := syncTree(l.opts.Dir, filepath.Join(l.opts.Dir, "jetstream")); err != nil {
-		return nil, err
+	if err := l.opts.syncStore(l.opts.Dir); err != nil {
+		return nil, fmt.Errorf("%w: %w", errNotSynced, err)
 	}
 	info, err := k.info(ctx)
 	if err != nil {

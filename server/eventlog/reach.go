@@ -85,9 +85,9 @@ func (l *Log) replace(old *link, cause error) {
 	l.complain("event log is unavailable, opening it again", cause)
 	old.close() // from here on nothing of it can be stored any more
 	if damage == nil && old.srv != nil {
-		// It was slow, not broken, and has stopped in order. Without the mark the next start reads all blocks, no more.
-		if err := markClean(l.opts.Dir); err != nil {
-			l.log.Debug("event log is not marked as cleanly stopped", "error", err)
+		// It was slow, not broken, and has stopped in order, unless what it left cannot be synced.
+		if damage = markClean(l.opts.Dir); damage != nil {
+			l.log.Debug("event log is not marked as cleanly stopped", "error", damage)
 		}
 	}
 	l.reach(damage != nil, func(error) bool { return true })
@@ -111,6 +111,7 @@ func (l *Log) reach(damaged bool, goOn func(error) bool) {
 		if l.ctx.Err() != nil {
 			return
 		}
+		damaged = damaged || errors.Is(err, errNotSynced)
 		replaced := errors.Is(err, ErrReplaced)
 		l.fail(err, replaced)
 		if replaced {

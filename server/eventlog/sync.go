@@ -64,6 +64,13 @@ func syncTree(root, leaf string) error {
 	return nil
 }
 
+// errNotSynced says that what was found of a log could not be synced. A second attempt proves nothing: the kernel reports an error once, and believes from then on that what it
+// holds is on disk. So the blocks have to be written anew first.
+var errNotSynced = errors.New("what the event log holds cannot be synced")
+
+// syncStore syncs all that the embedded server keeps in a folder.
+func syncStore(dir string) error { return syncTree(dir, filepath.Join(dir, "jetstream")) }
+
 // syncAll syncs every file and folder from a folder down. What goes away meanwhile needs none.
 func syncAll(root string) error {
 	err := filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -107,6 +108,57 @@ func TestASyncThatFailsIsOvercomeWithoutARestartOfTheProcess(t *testing.T) {
 	wantEntries(t, read(t, l, 1), 1, rs)
 	waitFor(t, "the tail", func() bool { return x.len() >= 60 })
 	wantEntries(t, x.end(t), 1, rs)
+}
+
+// The kernel tells of a failed sync once. A start that meets it must not take the next sync for the truth.
+func TestWhatAStartCannotSyncIsWrittenAnew(t *testing.T) {
+	dir, _ := stopped(t, 20)
+	block, _ := newestBlock(t, dir)
+	before, err := os.Stat(block)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tries := 0
+	l := open(t, Options{Dir: dir, syncStore: func(dir string) error {
+		if tries++; tries == 1 {
+			return errors.New("input/output error")
+		}
+		return syncStore(dir)
+	}})
+	if after, err := os.Stat(block); err != nil || os.SameFile(before, after) || tries != 2 {
+		t.Errorf("after %d syncs the block was not written anew (%v)", tries, err)
+	}
+	mustAppend(t, l, records(21, 5))
+	wantEntries(t, read(t, l, 1), 1, records(1, 25))
+}
+
+// The same of a log that is opened again while the process goes on.
+func TestWhatAReopenedLogCannotSyncIsWrittenAnew(t *testing.T) {
+	dir := t.TempDir()
+	var broken atomic.Bool
+	l := open(t, Options{Dir: dir, syncStore: func(dir string) error {
+		if broken.CompareAndSwap(true, false) {
+			return errors.New("input/output error")
+		}
+		return syncStore(dir)
+	}})
+	mustAppend(t, l, records(1, 20))
+	block, _ := newestBlock(t, dir)
+	before, err := os.Stat(block)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k, err := l.link(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	broken.Store(true)
+	l.fault(k, errors.New("slow"))
+	mustAppend(t, l, records(21, 5))
+	if after, err := os.Stat(block); err != nil || os.SameFile(before, after) || broken.Load() {
+		t.Errorf("the block was not written anew (%v)", err)
+	}
+	wantEntries(t, read(t, l, 1), 1, records(1, 25))
 }
 
 func TestBlocksAreSyncedFromTheLastOneOn(t *testing.T) {
