@@ -18,26 +18,32 @@ import (
 // A load is a number of kept connections to a server. Each posts one request after the other and waits for its 200. It speaks HTTP by hand, for a client would cost more
 // than what is measured.
 type load struct {
-	tb    testing.TB
-	conns []net.Conn
+	tb      testing.TB
+	address string
+	writers int
+	conns   []net.Conn // from the first post on, for a server soon closes what says nothing
 }
 
 func newLoad(tb testing.TB, address string, writers int) *load {
-	tb.Helper()
-	l := &load{tb: tb}
-	for range writers {
-		conn, err := net.Dial("tcp", strings.TrimPrefix(address, "http://"))
+	return &load{tb: tb, address: strings.TrimPrefix(address, "http://"), writers: writers}
+}
+
+func (l *load) connect() {
+	l.tb.Helper()
+	for len(l.conns) < l.writers {
+		conn, err := net.Dial("tcp", l.address)
 		if err != nil {
-			tb.Fatal(err)
+			l.tb.Fatal(err)
 		}
-		tb.Cleanup(func() { conn.Close() })
+		l.tb.Cleanup(func() { conn.Close() })
 		l.conns = append(l.conns, conn)
 	}
-	return l
 }
 
 // post posts each of the requests once, and returns how long all took, and each. The order is that of the answers.
 func (l *load) post(requests [][]byte) (whole time.Duration, each []time.Duration) {
+	l.tb.Helper()
+	l.connect()
 	took := make([][]time.Duration, len(l.conns))
 	var next atomic.Int64
 	var posting sync.WaitGroup
@@ -57,7 +63,11 @@ func (l *load) post(requests [][]byte) (whole time.Duration, each []time.Duratio
 		})
 	}
 	posting.Wait()
-	return time.Since(begun), slices.Concat(took...)
+	whole = time.Since(begun)
+	if l.tb.Failed() {
+		l.tb.FailNow()
+	}
+	return whole, slices.Concat(took...)
 }
 
 // ask sends a request and waits for a 200 with an empty body.
