@@ -38,8 +38,6 @@ const (
 	// maxBatchBytes bounds what one batch stages, on disk and in memory, before it is committed.
 	maxBatchBytes = 8 << 20
 
-	// maxStoredRecord is the file store's limit of one record; it refuses larger ones whatever max_payload says.
-	maxStoredRecord = 32 << 20
 	// recordOverhead is kept free for the subject, the headers that do not vary, and the store's framing.
 	recordOverhead = 4 << 10
 
@@ -404,7 +402,7 @@ func (l *Log) complete(k *link, records []Record, done Appended) error {
 	if done.Stored == 0 {
 		return nil
 	}
-	return l.acked.write(l.ID(), k.disk.end())
+	return l.acked.Write(l.ID(), k.disk.end())
 }
 
 // names gives each batch, and each answer, a name that no other relay uses.

@@ -250,7 +250,7 @@ func (b *Bucket) write(ctx context.Context, do func(context.Context, jetstream.K
 		return err
 	}
 	if err == nil {
-		if err = k.synced(syncAll(filepath.Join(b.folder(), "msgs"))); err != nil {
+		if err = k.synced(b.log.folder.SyncMessages(bucketPrefix + b.name)); err != nil {
 			err = fmt.Errorf("%w: %w", ErrUnavailable, err)
 		}
 	}
@@ -328,7 +328,7 @@ func (b *Bucket) ensure(ctx context.Context, k *link) (jetstream.KeyValue, error
 		}
 	}
 	if k.srv != nil {
-		err = k.synced(syncTree(b.log.opts.Dir, b.folder()))
+		err = k.synced(b.log.folder.SyncTree(b.folder()))
 	}
 	return kv, err
 }
@@ -355,7 +355,7 @@ func (b *Bucket) forget(kv jetstream.KeyValue) {
 
 // folder is where the embedded server keeps the bucket.
 func (b *Bucket) folder() string {
-	return filepath.Join(filepath.Dir(streamDir(b.log.opts.Dir)), bucketPrefix+b.name)
+	return b.log.folder.Stream(bucketPrefix + b.name)
 }
 
 func valueOf(entry jetstream.KeyValueEntry) Value {

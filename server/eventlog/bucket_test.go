@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+
+	"eventrelay/server/eventlog/store"
 )
 
 // keys lists a bucket as key=value, sorted.
@@ -242,7 +244,7 @@ func TestAWatchBeginsAgainWhenTheServerIsBack(t *testing.T) {
 		return srv
 	}
 	srv := start()
-	defer func() { stopServer(srv) }()
+	defer func() { store.Stop(srv) }()
 	if _, err := fmt.Sscanf(srv.Addr().String(), "127.0.0.1:%d", &port); err != nil {
 		t.Fatal(err)
 	}
@@ -250,7 +252,7 @@ func TestAWatchBeginsAgainWhenTheServerIsBack(t *testing.T) {
 	revision := mustCreate(t, b, "a", "one")
 	w := watch(t, b)
 	w.want("restart", "a=one", "complete")
-	stopServer(srv)
+	store.Stop(srv)
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	if _, err := b.Get(ctx, "a"); !errors.Is(err, ErrUnavailable) {
@@ -315,7 +317,7 @@ func TestABucketOnDiskThatWasNotRecoveredIsNotMadeAnew(t *testing.T) {
 	l := open(t, Options{Dir: dir})
 	mustCreate(t, l.Bucket("sources"), "a", "one")
 	mustClose(t, l)
-	meta := filepath.Join(filepath.Dir(streamDir(dir)), bucketPrefix+"sources", server.JetStreamMetaFile)
+	meta := filepath.Join(store.Folder(dir).Stream(bucketPrefix+"sources"), server.JetStreamMetaFile)
 	if err := os.WriteFile(meta, []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"eventrelay/server/eventlog/store"
 )
 
 // ErrNoConsumer is returned for a consumer that is not there: it was never made, or was removed, maybe by another relay.
@@ -73,8 +75,8 @@ func (c *Consumer) Ensure(ctx context.Context, o ConsumerOptions) error {
 			}
 		}
 		if err == nil && k.srv != nil {
-			folder := consumerDir(c.log.opts.Dir, redoKey{c.from.stream, c.name})
-			return k.synced(syncTree(c.log.opts.Dir, folder)) // a consumer that a power cut made unknown would begin anew
+			folder := c.log.folder.Consumer(store.Consumer{Stream: c.from.stream, Name: c.name})
+			return k.synced(c.log.folder.SyncTree(folder)) // a consumer that a power cut made unknown would begin anew
 		}
 		return err
 	})

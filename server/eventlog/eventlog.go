@@ -29,6 +29,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"eventrelay/server/eventlog/store"
 )
 
 var (
@@ -82,7 +84,7 @@ type Options struct {
 	// Logger gets what no caller is told. nil discards.
 	Logger *slog.Logger
 
-	syncStore func(dir string) error // nil syncs
+	syncStore func(store.Folder) error // nil syncs
 }
 
 // Log is an open event log. All methods may be called at once by many goroutines; Appends run one after the other.
@@ -97,10 +99,11 @@ type Log struct {
 	ctx    context.Context // ends with Close
 	cancel context.CancelCauseFunc
 
-	appending chan struct{} // held by the one Append that runs
-	names     names         // used by the one Append that runs
-	acked     *mark         // highest acknowledged sequence, embedded only
-	receipts  *receipts     // what was settled last, embedded only
+	appending chan struct{}   // held by the one Append that runs
+	names     names           // used by the one Append that runs
+	folder    store.Folder    // of the embedded server
+	acked     *store.Mark     // highest acknowledged sequence, embedded only
+	receipts  *store.Receipts // what was settled last, embedded only
 
 	mu       sync.Mutex // guards what follows
 	cur      *link      // nil while there is none
@@ -140,12 +143,12 @@ func Open(ctx context.Context, o Options) (*Log, error) {
 		o.DuplicateWindow = min(o.DuplicateWindow, o.MaxAge) // JetStream refuses a longer one
 	}
 	if o.syncStore == nil {
-		o.syncStore = syncStore
+		o.syncStore = store.Folder.Sync
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	l := &Log{opts: o, log: o.Logger, place: place, appending: make(chan struct{}, 1), names: newNames(), moved: make(chan struct{})}
+	l := &Log{opts: o, log: o.Logger, place: place, folder: store.Folder(o.Dir), appending: make(chan struct{}, 1), names: newNames(), moved: make(chan struct{})}
 	l.ctx, l.cancel = context.WithCancelCause(context.Background())
 	begin := l.begin
 	if o.URL == "" {
@@ -160,11 +163,11 @@ func Open(ctx context.Context, o Options) (*Log, error) {
 
 // beginEmbedded starts the embedded server.
 func (l *Log) beginEmbedded(ctx context.Context) error {
-	m, err := openMark(l.opts.Dir)
+	m, err := l.folder.OpenMark()
 	if err != nil {
 		return err
 	}
-	l.acked, l.receipts = m, newReceipts(l.opts.Dir)
+	l.acked, l.receipts = m, l.folder.Receipts()
 	k, err := l.connect(ctx, false)
 	if errors.Is(err, errNotSynced) {
 		k, err = l.connect(ctx, true)
@@ -211,9 +214,9 @@ func (l *Log) Close() error {
 	if l.acked == nil {
 		return nil
 	}
-	err := errors.Join(l.acked.close(), l.receipts.close())
+	err := errors.Join(l.acked.Close(), l.receipts.Close())
 	if healthy && err == nil {
-		err = markClean(l.opts.Dir)
+		err = l.folder.MarkClean()
 	}
 	if err != nil {
 		return fmt.Errorf("close event log: %w", err)

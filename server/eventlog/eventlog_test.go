@@ -12,6 +12,8 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"go.uber.org/goleak"
+
+	"eventrelay/server/eventlog/store"
 )
 
 func TestMain(m *testing.M) {
@@ -37,7 +39,7 @@ func externalServer(t testing.TB, change func(*server.Options)) string {
 		t.Fatal(err)
 	}
 	srv.Start()
-	t.Cleanup(func() { stopServer(srv) })
+	t.Cleanup(func() { store.Stop(srv) })
 	if !srv.ReadyForConnections(10 * time.Second) {
 		t.Fatal("the external server does not come up")
 	}

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"eventrelay/server/eventlog/store"
 )
 
 // Delivery is an entry that a consumer was given.
@@ -74,10 +76,10 @@ func (l *Log) Fetch(ctx context.Context, demands []Demand) (Fetched, error) {
 		var again []string
 		for _, d := range got.Deliveries {
 			if d.Attempt > 1 {
-				again = append(again, givenMark+d.Receipt)
+				again = append(again, store.Given(d.Receipt))
 			}
 		}
-		err = l.receipts.remember(again)
+		err = l.receipts.Remember(again)
 	}
 	if err != nil {
 		return got, fmt.Errorf("fetch: %w", l.wrap(ctx, err))
@@ -295,10 +297,10 @@ func (l *Log) Settle(ctx context.Context, settlements []Settlement) (gone []bool
 	var done []string
 	for i, s := range settlements {
 		if s.Verdict == Done && !gone[i] {
-			done = append(done, doneMark+s.Receipt)
+			done = append(done, store.Done(s.Receipt))
 		}
 	}
-	if err := l.receipts.remember(done); err != nil {
+	if err := l.receipts.Remember(done); err != nil {
 		return gone, fmt.Errorf("settle: %w: %w", ErrUnavailable, err)
 	}
 	return gone, nil

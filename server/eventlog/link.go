@@ -8,6 +8,8 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"eventrelay/server/eventlog/store"
 )
 
 // link is one working way to the log: the connections and, embedded, the server behind them. It is never repaired. When it
@@ -47,12 +49,12 @@ func (l *Log) connect(ctx context.Context, damaged bool) (_ *link, err error) {
 			err = denied
 		}
 	}()
-	var redone map[redoKey]*redo
+	var lost map[store.Consumer]*store.Lost
 	if l.opts.URL == "" {
-		if redone, err = l.receipts.load(); err != nil {
+		if lost, err = l.receipts.Load(); err != nil {
 			return nil, err
 		}
-		if k.srv, err = startServer(l.opts, l.log, damaged, l.acked.time()); err != nil {
+		if k.srv, err = l.folder.Start(l.log, damaged, l.acked.Time()); err != nil {
 			return nil, err
 		}
 	}
@@ -72,7 +74,7 @@ func (l *Log) connect(ctx context.Context, damaged bool) (_ *link, err error) {
 	if k.acks, err = k.pub.SubscribeSync(k.replies + "*"); err != nil {
 		return nil, fmt.Errorf("subscribe to acknowledgements: %w", err)
 	}
-	k.maxRecord = int(min(k.pub.MaxPayload(), maxStoredRecord)) - recordOverhead
+	k.maxRecord = int(min(k.pub.MaxPayload(), store.MaxRecord)) - recordOverhead
 	if k.js, err = jetstream.New(k.sub, jetstream.WithDefaultTimeout(callTimeout)); err != nil {
 		return nil, err
 	}
@@ -85,15 +87,15 @@ func (l *Log) connect(ctx context.Context, damaged bool) (_ *link, err error) {
 		return k, nil
 	}
 	// What was found here may be in memory only: whoever wrote it may not have got to the sync.
-	if err := l.opts.syncStore(l.opts.Dir); err != nil {
+	if err := l.opts.syncStore(l.folder); err != nil {
 		return nil, fmt.Errorf("%w: %w", errNotSynced, err)
 	}
 	info, err := k.info(ctx)
 	if err != nil {
 		return nil, k.explain(err)
 	}
-	k.disk.begin(messageDir(l.opts.Dir), stateOf(info).Last)
-	if err := l.redo(ctx, k, redone); err != nil {
+	k.disk.begin(l.folder.Messages(streamName), stateOf(info).Last)
+	if err := l.redo(ctx, k, lost); err != nil {
 		return nil, err
 	}
 	return k, nil
@@ -110,7 +112,7 @@ func (k *link) close() {
 		}
 	}
 	if k.srv != nil {
-		stopServer(k.srv)
+		store.Stop(k.srv)
 	}
 }
 
@@ -139,5 +141,5 @@ func (k *link) damage() error {
 	if err := k.disk.damage(); err != nil {
 		return err
 	}
-	return serverDamage(k.srv)
+	return store.Damage(k.srv, streamName)
 }

@@ -86,7 +86,7 @@ func (l *Log) replace(old *link, cause error) {
 	old.close() // from here on nothing of it can be stored any more
 	if damage == nil && old.srv != nil {
 		// It was slow, not broken, and has stopped in order, unless what it left cannot be synced.
-		if damage = markClean(l.opts.Dir); damage != nil {
+		if damage = l.folder.MarkClean(); damage != nil {
 			l.log.Debug("event log is not marked as cleanly stopped", "error", damage)
 		}
 	}

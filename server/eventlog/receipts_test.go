@@ -5,10 +5,10 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
-	"sync"
 	"testing"
 	"time"
+
+	"eventrelay/server/eventlog/store"
 )
 
 // lose returns a copy of a log's folder in which the server knows nothing of what happened after before: only what is remembered beside it is new. It is what a kill leaves, or a
@@ -112,48 +112,6 @@ func TestWhatWasSettledStaysSettledWhenTheServerHasForgotten(t *testing.T) {
 	}
 }
 
-func TestReceiptsOfManyAreRememberedAndOldOnesTakeNoRoom(t *testing.T) {
-	dir := t.TempDir()
-	r := newReceipts(dir)
-	line := func(n string) string { return doneMark + "$JS.ACK.EVENTS.sub-a.1." + n + ".1.0.0" }
-	var writers sync.WaitGroup
-	for _, n := range []string{"1", "2", "3", "4"} {
-		writers.Go(func() {
-			for _, m := range []string{"1", "2", "3"} {
-				if err := r.remember([]string{line(n + m), givenMark + "$JS.ACK.EVENTS.sub-a.2.9" + n + ".1.0.0"}); err != nil {
-					t.Error(err)
-				}
-			}
-		})
-	}
-	writers.Wait()
-	r.file.WriteString(line("99")) // cut off, so nobody was told
-	again := newReceipts(dir)
-	found, err := again.load()
-	work := found[redoKey{"EVENTS", "sub-a"}]
-	if err != nil || len(found) != 1 || len(work.done) != 12 || work.done[99] != "" || work.done[43] == "" || len(work.given) != 4 || work.given[91] != 2 {
-		t.Fatalf("remembered %+v, %v", work, err)
-	}
-	// One more write and one more cut: what was there is carried along.
-	if err := again.remember([]string{line("7")}); err != nil {
-		t.Fatal(err)
-	}
-	if found, err = newReceipts(dir).load(); err != nil || len(found[redoKey{"EVENTS", "sub-a"}].done) != 13 {
-		t.Fatalf("after one more cut there is %+v, %v", found, err)
-	}
-	for _, n := range []string{"101", "102", "103"} {
-		again.began = time.Now().Add(-2 * receiptsAge)
-		if err := again.remember([]string{line(n)}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if found, err = newReceipts(dir).load(); err != nil || len(found[redoKey{"EVENTS", "sub-a"}].done) != 2 {
-		t.Errorf("want the last two files and no more: %+v, %v", found, err)
-	}
-	again.close()
-	r.close()
-}
-
 func TestWhatAServerWritesDownOfAConsumerIsRead(t *testing.T) {
 	dir := t.TempDir()
 	l := open(t, Options{Dir: dir})
@@ -166,42 +124,19 @@ func TestWhatAServerWritesDownOfAConsumerIsRead(t *testing.T) {
 		t.Fatalf("%v came", sequences(again.Deliveries))
 	}
 	l.Close()
-	data, err := os.ReadFile(filepath.Join(filepath.Dir(streamDir(dir)), streamName, "obs", "reader", "o.dat"))
+	data, err := os.ReadFile(consumerFile(dir))
 	if err != nil {
 		t.Fatal(err)
 	}
-	f, err := decodeConsumerFile(data)
-	if err != nil || len(f.pending) != 4 || f.pending[2] != 2 || f.pending[5] != 5 || len(f.attempts) != 1 || f.attempts[4] != 2 {
+	f, err := store.DecodePosition(data)
+	if err != nil || len(f.Pending) != 4 || f.Pending[2] != 2 || f.Pending[5] != 5 || len(f.Attempts) != 1 || f.Attempts[4] != 2 {
 		t.Errorf("it is read as %+v, %v", f, err)
 	}
 	for _, wrong := range [][]byte{nil, data[:1], data[:len(data)-1], append([]byte{1}, data[1:]...), append([]byte{data[0], 9}, data[2:]...)} {
-		if _, err := decodeConsumerFile(wrong); !errors.Is(err, errConsumerFile) {
+		if _, err := store.DecodePosition(wrong); !errors.Is(err, store.ErrUnknownFormat) {
 			t.Errorf("%x is read: %v", wrong, err)
 		}
 	}
-}
-
-func TestAReceiptIsReadInBothForms(t *testing.T) {
-	want := parsedReceipt{redoKey{"EVENTS", "sub-a"}, 2, 17}
-	for _, receipt := range []string{"$JS.ACK.EVENTS.sub-a.2.17.3.1763730000000000000.0", "$JS.ACK._.hash.EVENTS.sub-a.2.17.3.1763730000000000000.0.random"} {
-		if p, err := parseReceipt(receipt); err != nil || p != want {
-			t.Errorf("%s: %v, %v", receipt, p, err)
-		}
-	}
-}
-
-func FuzzReceiptAndConsumerFile(f *testing.F) {
-	f.Add("$JS.ACK.EVENTS.sub-a.2.17.3.1763730000000000000.0", []byte{22, 2, 0, 0, 1, 1, 1, 2, 1, 1, 0, 1, 1, 3})
-	f.Add("$JS.ACK.EVENTS.../../x.2.17.3.0.0", []byte{22, 2, 0xff, 0xff})
-	f.Fuzz(func(t *testing.T, receipt string, file []byte) {
-		if p, err := parseReceipt(receipt); err == nil && (strings.ContainsAny(p.stream+p.consumer, "/\\. \n") || p.consumer == "") {
-			t.Errorf("%q names the consumer %q of %q", receipt, p.consumer, p.stream)
-		}
-		found, err := decodeConsumerFile(file)
-		if err == nil && len(found.pending) > len(file) {
-			t.Errorf("%d entries of %d bytes", len(found.pending), len(file))
-		}
-	})
 }
 
 // A power cut takes more away than a kill: the server's file may be an old one, an empty one, or none, and the receipts of what is long settled were let go of.
@@ -209,10 +144,11 @@ func TestWhatWasSettledLongAgoStaysSettledAfterAPowerCut(t *testing.T) {
 	for _, what := range []string{"as it was", "old", "empty", "gone"} {
 		dir := t.TempDir()
 		l := open(t, Options{Dir: dir})
+		l.receipts.Age = 0 // every write lets go of the one before the last
 		mustAppend(t, l, records(1, 9))
 		c := l.Consumer("reader")
 		mustEnsure(t, c, ConsumerOptions{MaxOutstanding: 100})
-		file := filepath.Join(consumerDir(dir, redoKey{streamName, "reader"}), consumerState)
+		file := consumerFile(dir)
 		var old []byte
 		for round := range 3 {
 			got := mustFetch(t, l, Demand{Consumer: c, Max: 3}).Deliveries
@@ -221,25 +157,23 @@ func TestWhatWasSettledLongAgoStaysSettledAfterAPowerCut(t *testing.T) {
 			}
 			waitFor(t, "what the server writes down", func() bool {
 				was, err := os.ReadFile(file)
-				is, bad := decodeConsumerFile(was)
+				is, bad := store.DecodePosition(was)
 				if round == 0 {
 					old = was
 				}
-				return err == nil && bad == nil && is.given == uint64(3*(round+1)) && len(is.pending) == round+1
+				return err == nil && bad == nil && is.Given == uint64(3*(round+1)) && len(is.Pending) == round+1
 			})
-			l.receipts.began = time.Now().Add(-2 * receiptsAge)
-			mustSettle(t, l, Settlement{Receipt: got[0].Receipt, Verdict: Done}) // which turns the files
+			mustSettle(t, l, Settlement{Receipt: got[0].Receipt, Verdict: Done}) // by now the server's file is of all that is let go of
 		}
 		for range 3 { // and no receipt is left but of the last
-			l.receipts.began = time.Now().Add(-2 * receiptsAge)
-			if err := l.receipts.remember([]string{doneMark + "$JS.ACK.EVENTS.other.1.1.1.0.0"}); err != nil {
+			if err := l.receipts.Remember([]string{store.Done("$JS.ACK.EVENTS.other.1.1.1.0.0")}); err != nil {
 				t.Fatal(err)
 			}
 		}
 		cut := copyRunning(t, dir)
 		l.Close()
 
-		file = filepath.Join(consumerDir(cut, redoKey{streamName, "reader"}), consumerState)
+		file = consumerFile(cut)
 		var err error
 		switch what {
 		case "old":

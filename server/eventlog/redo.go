@@ -1,12 +1,11 @@
 package eventlog
 
 import (
-	"cmp"
 	"context"
-	"encoding/binary"
-	"errors"
 	"fmt"
 	"time"
+
+	"eventrelay/server/eventlog/store"
 )
 
 const (
@@ -19,47 +18,54 @@ const (
 
 // redo does once more what the embedded server was told before it was cut off and had not written down: what was settled is settled, and attempts that were told count. What had been
 // given besides is outstanding again until its deadline, as it was. After a stop in order there is nothing to do.
-func (l *Log) redo(ctx context.Context, k *link, work map[redoKey]*redo) error {
-	for key, w := range work {
-		c := &Consumer{log: l, name: key.consumer, from: source{key.stream, ""}}
-		err := w.run(ctx, k, c)
-		if c.missing(err) {
+func (l *Log) redo(ctx context.Context, k *link, lost map[store.Consumer]*store.Lost) error {
+	for name, what := range lost {
+		r := redo{Lost: what, k: k, c: &Consumer{log: l, name: name.Name, from: source{name.Stream, ""}}}
+		err := r.run(ctx)
+		if r.c.missing(err) {
 			continue // it was removed
 		}
 		if err != nil {
-			return fmt.Errorf("settle anew what consumer %s was told: %w", key.consumer, err)
+			return fmt.Errorf("settle anew what consumer %s was told: %w", name.Name, err)
 		}
 	}
 	return nil
 }
 
+// redo is that of one consumer.
+type redo struct {
+	*store.Lost
+	k *link
+	c *Consumer
+}
+
 // run brings one consumer to where it was.
-func (w *redo) run(ctx context.Context, k *link, c *Consumer) error {
-	at, err := c.stateOver(ctx, k)
+func (r redo) run(ctx context.Context) error {
+	at, err := r.c.stateOver(ctx, r.k)
 	if err != nil {
 		return err
 	}
 	last := uint64(0)
-	for sequence := range w.done {
+	for sequence := range r.Done {
 		last = max(last, sequence)
 	}
-	for sequence := range w.given {
+	for sequence := range r.Given {
 		last = max(last, sequence)
 	}
 	// What it was given for the first time it was given in order, so all up to there was.
 	backs := map[uint64]string{} // receipts to give back by
-	for sequence, place := range w.was.pending {
-		backs[sequence] = fmt.Sprintf("$JS.ACK.%s.%s.1.%d.%d.0.0", c.from.stream, c.name, sequence, place)
+	for sequence, place := range r.Was.Pending {
+		backs[sequence] = fmt.Sprintf("$JS.ACK.%s.%s.1.%d.%d.0.0", r.c.from.stream, r.c.name, sequence, place)
 	}
-	attempts := w.was.attempts
+	attempts := r.Was.Attempts
 	for range maxRedoRounds {
-		if err := w.settle(ctx, k, at.Given); err != nil {
+		if err := r.settle(ctx, at.Given); err != nil {
 			return err
 		}
 		if at.Given >= last {
 			break
 		}
-		got, err := k.fetch(ctx, []Demand{{Consumer: c, Max: int(min(redoBatch, last-at.Given)), Linger: redoLinger}})
+		got, err := r.k.fetch(ctx, []Demand{{Consumer: r.c, Max: int(min(redoBatch, last-at.Given)), Linger: redoLinger}})
 		if err != nil {
 			return err
 		}
@@ -74,31 +80,31 @@ func (w *redo) run(ctx context.Context, k *link, c *Consumer) error {
 				early = append(early, Settlement{Receipt: d.Receipt, Verdict: Back})
 			}
 		}
-		if err := k.settleAll(ctx, early, make([]bool, len(early))); err != nil {
+		if err := r.k.settleAll(ctx, early, make([]bool, len(early))); err != nil {
 			return err
 		}
 	}
-	return w.again(ctx, k, c, backs, attempts)
+	return r.again(ctx, backs, attempts)
 }
 
 // settle settles what is done, as far as the server knows that it was given, and takes it off the list.
-func (w *redo) settle(ctx context.Context, k *link, given uint64) error {
+func (r redo) settle(ctx context.Context, given uint64) error {
 	var list []Settlement
-	for sequence, receipt := range w.done {
+	for sequence, receipt := range r.Done {
 		if sequence <= given {
 			list = append(list, Settlement{Receipt: receipt, Verdict: Done})
-			delete(w.done, sequence)
-			delete(w.given, sequence)
+			delete(r.Done, sequence)
+			delete(r.Given, sequence)
 		}
 	}
-	return k.settleAll(ctx, list, make([]bool, len(list)))
+	return r.k.settleAll(ctx, list, make([]bool, len(list)))
 }
 
 // again has what is outstanding given as often as was told.
-func (w *redo) again(ctx context.Context, k *link, c *Consumer, backs map[uint64]string, attempts map[uint64]int) error {
+func (r redo) again(ctx context.Context, backs map[uint64]string, attempts map[uint64]int) error {
 	for range maxRedoRounds {
 		var list []Settlement
-		for sequence, attempt := range w.given {
+		for sequence, attempt := range r.Given {
 			if receipt, ok := backs[sequence]; ok && max(attempts[sequence], 1) < attempt {
 				list = append(list, Settlement{Receipt: receipt, Verdict: Back})
 			}
@@ -107,10 +113,10 @@ func (w *redo) again(ctx context.Context, k *link, c *Consumer, backs map[uint64
 			return nil
 		}
 		list = list[:min(len(list), redoBatch)]
-		if err := k.settleAll(ctx, list, make([]bool, len(list))); err != nil {
+		if err := r.k.settleAll(ctx, list, make([]bool, len(list))); err != nil {
 			return err
 		}
-		got, err := k.fetch(ctx, []Demand{{Consumer: c, Max: len(list), Linger: redoLinger}})
+		got, err := r.k.fetch(ctx, []Demand{{Consumer: r.c, Max: len(list), Linger: redoLinger}})
 		if err != nil || len(got.Deliveries) == 0 {
 			return err
 		}
@@ -119,64 +125,4 @@ func (w *redo) again(ctx context.Context, k *link, c *Consumer, backs map[uint64
 		}
 	}
 	return nil
-}
-
-// consumerFile is what the embedded server writes down of a consumer, as far as it is of use: how many it was given, the sequence up to which all is settled, the place of each entry
-// that is outstanding among what the consumer was given, and how often each was given that was given more than once.
-type consumerFile struct {
-	given    uint64
-	settled  uint64
-	pending  map[uint64]uint64
-	attempts map[uint64]int
-}
-
-// before tells whether a file is of an earlier time than another one of the same consumer.
-func (f consumerFile) before(other consumerFile) bool {
-	return cmp.Or(cmp.Compare(f.given, other.given), cmp.Compare(f.settled, other.settled), cmp.Compare(len(other.pending), len(f.pending))) < 0
-}
-
-// errConsumerFile is returned for bytes that are no such file, or one of another version.
-var errConsumerFile = errors.New("not a file of a consumer that this version knows")
-
-// Of the file: two bytes of head, and the version that is known.
-const (
-	consumerFileMagic   = 22
-	consumerFileVersion = 2
-)
-
-// decodeConsumerFile reads the file of a consumer.
-func decodeConsumerFile(data []byte) (consumerFile, error) {
-	f := consumerFile{pending: map[uint64]uint64{}, attempts: map[uint64]int{}}
-	if len(data) < 2 || data[0] != consumerFileMagic || data[1] != consumerFileVersion {
-		return f, errConsumerFile
-	}
-	rest, broken := data[2:], false
-	number := func() uint64 {
-		n, size := binary.Uvarint(rest)
-		if size <= 0 {
-			broken, rest = true, nil
-			return 0
-		}
-		rest = rest[size:]
-		return n
-	}
-	floor, settled := number(), number() // of what was given, and of the log
-	f.given, f.settled = number(), settled
-	_ = number() // the sequence to which it was given
-	if n := number(); n > 0 {
-		_ = number() // a time that others are relative to
-		for ; n > 0 && !broken; n-- {
-			sequence, place := number(), number()
-			_ = number() // when
-			f.pending[settled+sequence] = floor + place
-		}
-	}
-	for n := number(); n > 0 && !broken; n-- {
-		sequence, times := number(), number()
-		f.attempts[settled+sequence] = int(times) + 1
-	}
-	if broken {
-		return f, errConsumerFile
-	}
-	return f, nil
 }

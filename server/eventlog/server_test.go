@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+
+	"eventrelay/server/eventlog/store"
 )
 
 // pretend listens as a server of that version, which is all that a client learns before it asks for more.
@@ -127,7 +129,7 @@ func cluster(t *testing.T) string {
 			t.Fatal(err)
 		}
 		srv.Start()
-		t.Cleanup(func() { stopServer(srv) })
+		t.Cleanup(func() { store.Stop(srv) })
 		srvs = append(srvs, srv)
 		urls = append(urls, srv.ClientURL())
 	}

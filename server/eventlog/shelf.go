@@ -172,7 +172,7 @@ func (s *Shelf) write(ctx context.Context, do func(context.Context, *link) error
 		return err
 	}
 	if err == nil {
-		if err = k.synced(syncAll(filepath.Join(s.folder(), "msgs"))); err != nil {
+		if err = k.synced(s.log.folder.SyncMessages(s.name)); err != nil {
 			err = fmt.Errorf("%w: %w", ErrUnavailable, err)
 		}
 	}
@@ -246,12 +246,12 @@ func (s *Shelf) ensure(ctx context.Context, k *link) error {
 		}
 	}
 	if err == nil && k.srv != nil {
-		err = k.synced(syncTree(s.log.opts.Dir, s.folder()))
+		err = k.synced(s.log.folder.SyncTree(s.folder()))
 	}
 	return err
 }
 
 // folder is where the embedded server keeps the stream.
 func (s *Shelf) folder() string {
-	return filepath.Join(filepath.Dir(streamDir(s.log.opts.Dir)), s.name)
+	return s.log.folder.Stream(s.name)
 }

@@ -64,9 +64,9 @@ func (l *Log) ensureStream(ctx context.Context, k *link) error {
 	default:
 		return ErrReplaced
 	}
-	if k.srv != nil && l.acked.read(id) == 0 {
+	if k.srv != nil && l.acked.Read(id) == 0 {
 		// The mark is of another log or of none. What is there now is what readers will see.
-		return l.acked.write(id, stateOf(info).Last)
+		return l.acked.Write(id, stateOf(info).Last)
 	}
 	return nil
 }
@@ -81,7 +81,7 @@ func (l *Log) createStream(ctx context.Context, k *link) (*jetstream.StreamInfo,
 	}
 	if k.srv != nil {
 		// The server goes on without a stream that it cannot recover. Making it anew would bury what is there.
-		if _, err := os.Stat(filepath.Join(streamDir(l.opts.Dir), server.JetStreamMetaFile)); err == nil {
+		if _, err := os.Stat(filepath.Join(l.folder.Stream(streamName), server.JetStreamMetaFile)); err == nil {
 			return nil, fmt.Errorf("stream %s in %s was not recovered", streamName, l.opts.Dir)
 		}
 	}
@@ -100,7 +100,7 @@ func (l *Log) inconsistent(id, missing string, st State) (why string, gaps uint6
 	if gaps > known {
 		return fmt.Sprintf("%d entries are missing between %d and %d", gaps, st.First, st.Last), gaps
 	}
-	if acked := l.acked.read(id); st.Last < acked {
+	if acked := l.acked.Read(id); st.Last < acked {
 		return fmt.Sprintf("it ends at %d, but %d was acknowledged", st.Last, acked), gaps
 	}
 	return "", gaps

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+
+	"eventrelay/server/eventlog/store"
 )
 
 // tailer collects what a Tail yields until it is stopped.
@@ -264,7 +266,7 @@ func TestARestartOfTheExternalServerCostsNoEntry(t *testing.T) {
 		return srv
 	}
 	srv := start(-1)
-	defer func() { stopServer(srv) }()
+	defer func() { store.Stop(srv) }()
 	l := open(t, Options{URL: srv.ClientURL()})
 	x := tailFrom(t, l, 0)
 	all := records(1, 400)
@@ -273,7 +275,7 @@ func TestARestartOfTheExternalServerCostsNoEntry(t *testing.T) {
 	if _, err := fmt.Sscanf(srv.Addr().String(), "127.0.0.1:%d", &port); err != nil {
 		t.Fatal(err)
 	}
-	stopServer(srv)
+	store.Stop(srv)
 
 	// Away: each call ends with its context, and says why.
 	soon := func() context.Context {

@@ -1,4 +1,4 @@
-package eventlog
+package store
 
 import (
 	"encoding/json"
@@ -16,7 +16,7 @@ const standingFile = "standing"
 // standing keeps, on disk, copies of the files in which the embedded server writes down where consumers stand. The server replaces such a file without a sync, so that after a power cut
 // it may be empty, or the one before. What was settled before the copy has no receipt any more; what came after has.
 type standing struct {
-	dir string
+	dir Folder
 	// copies are by stream/consumer. nil is not read yet.
 	copies map[string]standingCopy
 }
@@ -27,21 +27,10 @@ type standingCopy struct {
 	File    []byte    `json:"file"`
 }
 
-func (s *standing) path() string { return filepath.Join(s.dir, standingFile) }
-
-// consumerDir is where the embedded server keeps a consumer.
-func consumerDir(dir string, key redoKey) string {
-	return filepath.Join(filepath.Dir(streamDir(dir)), key.stream, "obs", key.consumer)
-}
-
-// The server's files of a consumer: what it is, and where it stands.
-const (
-	consumerMeta  = "meta.inf"
-	consumerState = "o.dat"
-)
+func (s *standing) path() string { return filepath.Join(string(s.dir), standingFile) }
 
 // keep copies where consumers stand now. It returns when that is durable.
-func (s *standing) keep(consumers []redoKey) error {
+func (s *standing) keep(consumers []Consumer) error {
 	if err := s.read(); err != nil {
 		return err
 	}
@@ -51,21 +40,21 @@ func (s *standing) keep(consumers []redoKey) error {
 		}
 	}
 	for _, key := range consumers {
-		name := key.stream + "/" + key.consumer
+		name := key.Stream + "/" + key.Name
 		created, err := createdOf(s.dir, name)
 		if err != nil {
 			continue // it was removed, or it is being changed and has its copy the next time
 		}
-		file, err := os.ReadFile(filepath.Join(consumerDir(s.dir, key), consumerState))
+		file, err := os.ReadFile(filepath.Join(s.dir.Consumer(key), consumerState))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // as before
 		}
 		if err != nil {
-			return fmt.Errorf("read where consumer %s stands: %w", key.consumer, err)
+			return fmt.Errorf("read where consumer %s stands: %w", key.Name, err)
 		}
-		if _, err := decodeConsumerFile(file); err != nil {
+		if _, err := DecodePosition(file); err != nil {
 			// Of a version that cannot be compared with another one, so it has to do itself.
-			if err := syncAll(consumerDir(s.dir, key)); err != nil {
+			if err := syncAll(s.dir.Consumer(key)); err != nil {
 				return err
 			}
 			delete(s.copies, name)
@@ -91,17 +80,17 @@ func (s *standing) restore() error {
 		if err != nil || !created.Equal(kept.Created) {
 			continue // it was removed
 		}
-		was, err := decodeConsumerFile(kept.File)
+		was, err := DecodePosition(kept.File)
 		if err != nil {
 			continue // of another version
 		}
 		stream, consumer := filepath.Split(name)
-		path := filepath.Join(consumerDir(s.dir, redoKey{filepath.Clean(stream), consumer}), consumerState)
+		path := filepath.Join(s.dir.Consumer(Consumer{filepath.Clean(stream), consumer}), consumerState)
 		file, err := os.ReadFile(path)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("read where consumer %s stands: %w", consumer, err)
 		}
-		if is, err := decodeConsumerFile(file); err == nil && !is.before(was) {
+		if is, err := DecodePosition(file); err == nil && !is.before(was) {
 			continue
 		}
 		if err := writeSynced(path, kept.File); err != nil {
@@ -130,8 +119,8 @@ func (s *standing) read() error {
 }
 
 // createdOf tells when the consumer of that name was made.
-func createdOf(dir, name string) (time.Time, error) {
-	data, err := os.ReadFile(filepath.Join(consumerDir(dir, redoKey{filepath.Dir(name), filepath.Base(name)}), consumerMeta))
+func createdOf(dir Folder, name string) (time.Time, error) {
+	data, err := os.ReadFile(filepath.Join(dir.Consumer(Consumer{filepath.Dir(name), filepath.Base(name)}), consumerMeta))
 	if err != nil {
 		return time.Time{}, err
 	}

@@ -1,4 +1,4 @@
-package eventlog
+package store
 
 import (
 	"errors"
@@ -26,7 +26,7 @@ const batchesDir = "batches"
 
 // A guard keeps the streams of a store while the server recovers them.
 type guard struct {
-	dir   string
+	dir   Folder
 	log   *slog.Logger
 	files []string // below the store, those of streams
 }
@@ -41,26 +41,26 @@ func streamFile(path string) bool {
 }
 
 // newGuard puts back what an interrupted start has deleted, and guards what is there.
-func newGuard(dir string, log *slog.Logger) (*guard, error) {
+func newGuard(dir Folder, log *slog.Logger) (*guard, error) {
 	g := &guard{dir: dir, log: log}
 	if err := g.restore(); err != nil {
 		return nil, fmt.Errorf("restore event log: %w", err)
 	}
 	// Made under another name first: a guard that is there is whole.
-	unfinished := filepath.Join(dir, guardDir+".unfinished")
+	unfinished := filepath.Join(string(dir), guardDir+".unfinished")
 	if err := os.RemoveAll(unfinished); err != nil {
 		return nil, fmt.Errorf("guard event log: %w", err)
 	}
-	if err := g.each(filepath.Join(dir, "jetstream"), func(file string) error {
+	if err := g.each(dir.streams(), func(file string) error {
 		g.files = append(g.files, file)
-		return secondName(filepath.Join(dir, "jetstream", file), filepath.Join(unfinished, file))
+		return secondName(filepath.Join(dir.streams(), file), filepath.Join(unfinished, file))
 	}); err != nil {
 		return nil, fmt.Errorf("guard event log: %w", err)
 	}
 	if len(g.files) == 0 {
 		return g, nil
 	}
-	if err := errors.Join(os.Rename(unfinished, filepath.Join(dir, guardDir)), syncDir(dir)); err != nil {
+	if err := errors.Join(os.Rename(unfinished, filepath.Join(string(dir), guardDir)), syncDir(string(dir))); err != nil {
 		return nil, fmt.Errorf("guard event log: %w", err)
 	}
 	return g, nil
@@ -105,7 +105,7 @@ func (g *guard) lost(unrecovered string) string {
 		if filepath.Base(file) != "meta.inf" || filepath.Base(filepath.Dir(folder)) != "streams" {
 			continue
 		}
-		if _, err := os.Stat(filepath.Join(g.dir, "jetstream", file)); errors.Is(err, fs.ErrNotExist) || filepath.Base(folder) == unrecovered {
+		if _, err := os.Stat(filepath.Join(g.dir.streams(), file)); errors.Is(err, fs.ErrNotExist) || filepath.Base(folder) == unrecovered {
 			return folder
 		}
 	}
@@ -146,23 +146,23 @@ func (g *guard) restoreDeleted() error {
 
 // putBack puts back what is missing and returns how many files that were.
 func (g *guard) putBack() (back int, err error) {
-	err = g.each(filepath.Join(g.dir, guardDir), func(file string) error {
-		to := filepath.Join(g.dir, "jetstream", file)
+	err = g.each(filepath.Join(string(g.dir), guardDir), func(file string) error {
+		to := filepath.Join(g.dir.streams(), file)
 		if _, err := os.Lstat(to); err == nil {
 			return nil
 		}
 		back++
-		if err := secondName(filepath.Join(g.dir, guardDir, file), to); err != nil {
+		if err := secondName(filepath.Join(string(g.dir), guardDir, file), to); err != nil {
 			return err
 		}
 		// The index that is left speaks of a store without the file.
 		if err := os.Remove(filepath.Join(filepath.Dir(to), indexFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		return syncTree(g.dir, filepath.Dir(to))
+		return g.dir.SyncTree(filepath.Dir(to))
 	})
 	return back, err
 }
 
 // end lets the guarded files go.
-func (g *guard) end() error { return os.RemoveAll(filepath.Join(g.dir, guardDir)) }
+func (g *guard) end() error { return os.RemoveAll(filepath.Join(string(g.dir), guardDir)) }

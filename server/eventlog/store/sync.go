@@ -1,7 +1,6 @@
-package eventlog
+package store
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,7 +8,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 )
 
@@ -38,8 +36,12 @@ func syncDir(dir string) error {
 	return nil
 }
 
-// syncTree syncs the folders from root's parent down to leaf and what lies in leaf, so that what was just made there is found again.
-func syncTree(root, leaf string) error {
+// Sync syncs all that the server keeps.
+func (f Folder) Sync() error { return f.SyncTree(f.streams()) }
+
+// SyncTree syncs what lies in a folder below, and the folders from the parent down to it, so that what was just made there is found again.
+func (f Folder) SyncTree(leaf string) error {
+	root := string(f)
 	rel, err := filepath.Rel(root, leaf)
 	if err != nil {
 		return fmt.Errorf("sync folders: %w", err)
@@ -64,12 +66,8 @@ func syncTree(root, leaf string) error {
 	return nil
 }
 
-// errNotSynced says that what was found of a log could not be synced. A second attempt proves nothing: the kernel reports an error once, and believes from then on that what it
-// holds is on disk. So the blocks have to be written anew first.
-var errNotSynced = errors.New("what the event log holds cannot be synced")
-
-// syncStore syncs all that the embedded server keeps in a folder.
-func syncStore(dir string) error { return syncTree(dir, filepath.Join(dir, "jetstream")) }
+// SyncMessages syncs what a stream holds.
+func (f Folder) SyncMessages(stream string) error { return syncAll(f.Messages(stream)) }
 
 // syncAll syncs every file and folder from a folder down. What goes away meanwhile needs none.
 func syncAll(root string) error {
@@ -92,93 +90,18 @@ func syncAll(root string) error {
 	return nil
 }
 
-// disk is how much of an embedded log is on disk. Its zero value is of a log that has not begun.
-type disk struct {
-	blocks blockSync // used by the one Append that runs
-	latest latest
-
-	mu      sync.Mutex // guards what follows
-	through uint64     // the highest sequence that is
-	moved   chan struct{}
-	failed  error // why a sync has failed
-}
-
-// begin is called when everything through a sequence is on disk.
-func (d *disk) begin(dir string, through uint64) {
-	d.blocks = blockSync{dir: dir}
-	d.raise(through)
-}
-
-// end is the highest sequence that is on disk.
-func (d *disk) end() uint64 {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.through
-}
-
-// sync makes durable what was written, which ends at a sequence, and lets it be shown: records, from another sequence on, as latest.add has it.
-func (d *disk) sync(through, first uint64, records []Record) error {
-	if err := d.blocks.sync(); err != nil {
-		d.fail(err)
-		return err
-	}
-	if through > d.end() {
-		d.latest.add(first, records)
-	}
-	d.raise(through)
-	return nil
-}
-
-func (d *disk) raise(through uint64) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.through = max(d.through, through)
-	if d.moved != nil {
-		close(d.moved)
-	}
-	d.moved = make(chan struct{})
-}
-
-func (d *disk) fail(err error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.failed = err
-}
-
-// damage is why a sync has failed.
-func (d *disk) damage() error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.failed
-}
-
-// wait returns nil once a sequence is on disk, or an error when a context ends: the caller's, or the one that lasts as long as the link.
-func (d *disk) wait(ctx, alive context.Context, sequence uint64) error {
-	for {
-		d.mu.Lock()
-		there, moved := sequence <= d.through, d.moved
-		d.mu.Unlock()
-		if there {
-			return nil
-		}
-		select {
-		case <-moved:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-alive.Done():
-			return fmt.Errorf("%w: it is opened again", ErrUnavailable)
-		}
-	}
-}
-
-// blockSync syncs the blocks of a stream, as far as they were written to since it did so last. Not for use by two goroutines at once.
-type blockSync struct {
-	dir    string    // "" has nothing to sync
+// Blocks syncs the blocks of a stream, as far as they were written to since it did so last. It is not for use by two goroutines at once, and its zero value has nothing to sync.
+type Blocks struct {
+	dir    string
 	newest uint64    // the number of the block that was written to last
 	seen   time.Time // the folder's time at the last sync, if it was old enough to tell a later change
 }
 
-func (s *blockSync) sync() error {
+// NewBlocks is of the stream whose blocks lie in a folder.
+func NewBlocks(dir string) Blocks { return Blocks{dir: dir} }
+
+// Sync returns when all that was written is on disk. After an error nobody knows what is.
+func (s *Blocks) Sync() error {
 	if s.dir == "" {
 		return nil
 	}
@@ -215,7 +138,7 @@ func (s *blockSync) sync() error {
 	return nil
 }
 
-func (s *blockSync) block(number uint64) string {
+func (s *Blocks) block(number uint64) string {
 	return filepath.Join(s.dir, strconv.FormatUint(number, 10)+blockSuffix)
 }
 

@@ -1,4 +1,4 @@
-package eventlog
+package store
 
 import (
 	"bytes"
@@ -23,10 +23,19 @@ const (
 	givenMark = "g "
 )
 
-// receipts remember on disk what was settled, and what was given again, in the last few seconds. The embedded server answers before it has written down where a consumer stands:
+// Done is what Remember takes for a receipt of what is settled.
+func Done(receipt string) string { return doneMark + receipt }
+
+// Given is what Remember takes for a receipt of what was given again.
+func Given(receipt string) string { return givenMark + receipt }
+
+// Receipts remember on disk what was settled, and what was given again, in the last few seconds. The embedded server answers before it has written down where a consumer stands:
 // after a kill it knows nothing of the last tenth of a second, and after a power cut of more than that. What is remembered here is done once more then, before anybody is given anything.
-type receipts struct {
-	dir      string
+type Receipts struct {
+	// Age is how long a receipt is kept at least. It is 5 s, and changed before the first use only.
+	Age time.Duration
+
+	dir      Folder
 	standing standing
 
 	mu      sync.Mutex // guards what follows
@@ -47,14 +56,17 @@ type commit struct {
 	err  error
 }
 
-func newReceipts(dir string) *receipts { return &receipts{dir: dir, standing: standing{dir: dir}} }
-
-func (r *receipts) path(number int) string {
-	return filepath.Join(r.dir, "receipts-"+strconv.Itoa(number))
+// Receipts are those of the folder. Nothing is read yet.
+func (f Folder) Receipts() *Receipts {
+	return &Receipts{Age: receiptsAge, dir: f, standing: standing{dir: f}}
 }
 
-// remember writes lines and returns when they are durable. What waits at the same time is written in one step.
-func (r *receipts) remember(lines []string) error {
+func (r *Receipts) path(number int) string {
+	return filepath.Join(string(r.dir), "receipts-"+strconv.Itoa(number))
+}
+
+// Remember writes lines and returns when they are durable. What waits at the same time is written in one step.
+func (r *Receipts) Remember(lines []string) error {
 	if len(lines) == 0 {
 		return nil
 	}
@@ -88,8 +100,8 @@ func (r *receipts) remember(lines []string) error {
 }
 
 // write appends to the file in use, or begins the other one when that is old enough.
-func (r *receipts) write(text []byte) error {
-	if r.file == nil || time.Since(r.began) > receiptsAge {
+func (r *Receipts) write(text []byte) error {
+	if r.file == nil || time.Since(r.began) > r.Age {
 		if err := r.turn(); err != nil {
 			return err
 		}
@@ -106,7 +118,7 @@ func (r *receipts) write(text []byte) error {
 }
 
 // turn begins the other file. The first one after a start takes the place of the older of the two, and begins with what both had: after one more crash that is still of use.
-func (r *receipts) turn() error {
+func (r *Receipts) turn() error {
 	next := 1 - r.number
 	if r.file == nil {
 		next = r.older()
@@ -119,13 +131,13 @@ func (r *receipts) turn() error {
 		}
 	}
 	r.file = nil
-	fresh := filepath.Join(r.dir, "receipts-new")
+	fresh := filepath.Join(string(r.dir), "receipts-new")
 	file, err := os.OpenFile(fresh, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
 	_, err = file.Write(r.carried)
-	if err = errors.Join(err, file.Sync(), os.Rename(fresh, r.path(next)), syncDir(r.dir)); err != nil {
+	if err = errors.Join(err, file.Sync(), os.Rename(fresh, r.path(next)), syncDir(string(r.dir))); err != nil {
 		return errors.Join(err, file.Close())
 	}
 	r.file, r.number, r.began, r.carried = file, next, time.Now(), nil
@@ -133,8 +145,8 @@ func (r *receipts) turn() error {
 }
 
 // settleDown keeps where the consumers stand that a file has receipts of, so that it may be let go of.
-func (r *receipts) settleDown(number int) error {
-	found := map[redoKey]*redo{}
+func (r *Receipts) settleDown(number int) error {
+	found := map[Consumer]*Lost{}
 	if err := r.notes(number, found, func(string) {}); err != nil {
 		return err
 	}
@@ -142,7 +154,7 @@ func (r *receipts) settleDown(number int) error {
 }
 
 // older is the file that was written to longer ago, or is not there.
-func (r *receipts) older() int {
+func (r *Receipts) older() int {
 	first, err := os.Stat(r.path(0))
 	if err != nil {
 		return 0
@@ -154,32 +166,29 @@ func (r *receipts) older() int {
 	return 0
 }
 
-// close ends the writing. Nobody writes any more.
-func (r *receipts) close() error {
+// Close ends the writing. Nobody writes any more.
+func (r *Receipts) Close() error {
 	if r.file == nil {
 		return nil
 	}
 	return r.file.Close()
 }
 
-// redoKey names a consumer.
-type redoKey struct{ stream, consumer string }
-
-// redo is what is to be done once more for a consumer, and where the server has it.
-type redo struct {
-	// done has the receipts of what is settled, given the highest attempt told of what is not, by sequence.
-	done  map[uint64]string
-	given map[uint64]int
-	// was is what the server has written down.
-	was consumerFile
+// Lost is what a server that was cut off may have lost of a consumer.
+type Lost struct {
+	// Done has the receipts of what is settled, Given the highest attempt told of what is not, by sequence.
+	Done  map[uint64]string
+	Given map[uint64]int
+	// Was is what the server has written down.
+	Was Position
 }
 
-// load reads what was settled and given last, and where the server has those consumers. The server must not run.
-func (r *receipts) load() (map[redoKey]*redo, error) {
+// Load reads what was settled and given last, and where the server has those consumers. The server must not run.
+func (r *Receipts) Load() (map[Consumer]*Lost, error) {
 	if err := r.standing.restore(); err != nil {
 		return nil, err
 	}
-	found := map[redoKey]*redo{}
+	found := map[Consumer]*Lost{}
 	r.carried = nil
 	for number := range 2 {
 		if err := r.notes(number, found, func(line string) { r.carried = append(append(r.carried, line...), '\n') }); err != nil {
@@ -187,23 +196,23 @@ func (r *receipts) load() (map[redoKey]*redo, error) {
 		}
 	}
 	for key, work := range found {
-		data, err := os.ReadFile(filepath.Join(consumerDir(r.dir, key), consumerState))
+		data, err := os.ReadFile(filepath.Join(r.dir.Consumer(key), consumerState))
 		if errors.Is(err, os.ErrNotExist) {
 			continue // it was removed, or has given nothing yet as far as it knows
 		}
 		if err != nil {
-			return nil, fmt.Errorf("read where consumer %s stands: %w", key.consumer, err)
+			return nil, fmt.Errorf("read where consumer %s stands: %w", key.Name, err)
 		}
-		if work.was, err = decodeConsumerFile(data); err != nil {
+		if work.Was, err = DecodePosition(data); err != nil {
 			// How often something was given is not known then, and is better told too low than too high.
-			work.was, work.given = consumerFile{attempts: map[uint64]int{}}, nil
+			work.Was, work.Given = Position{Attempts: map[uint64]int{}}, nil
 		}
 	}
 	return found, nil
 }
 
 // notes takes in the lines of a file, and calls do with each that is one.
-func (r *receipts) notes(number int, found map[redoKey]*redo, do func(line string)) error {
+func (r *Receipts) notes(number int, found map[Consumer]*Lost, do func(line string)) error {
 	text, err := os.ReadFile(r.path(number))
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("read what was settled last: %w", err)
@@ -221,7 +230,7 @@ func (r *receipts) notes(number int, found map[redoKey]*redo, do func(line strin
 }
 
 // note takes a line in, and tells whether it is one.
-func note(found map[redoKey]*redo, line string) bool {
+func note(found map[Consumer]*Lost, line string) bool {
 	receipt, done := strings.CutPrefix(line, doneMark)
 	given := false
 	if !done {
@@ -231,22 +240,22 @@ func note(found map[redoKey]*redo, line string) bool {
 	if !done && !given || err != nil {
 		return false
 	}
-	work := found[at.redoKey]
+	work := found[at.Consumer]
 	if work == nil {
-		work = &redo{done: map[uint64]string{}, given: map[uint64]int{}, was: consumerFile{attempts: map[uint64]int{}}}
-		found[at.redoKey] = work
+		work = &Lost{Done: map[uint64]string{}, Given: map[uint64]int{}, Was: Position{Attempts: map[uint64]int{}}}
+		found[at.Consumer] = work
 	}
 	if done {
-		work.done[at.sequence] = receipt
+		work.Done[at.sequence] = receipt
 	} else {
-		work.given[at.sequence] = max(work.given[at.sequence], at.attempt)
+		work.Given[at.sequence] = max(work.Given[at.sequence], at.attempt)
 	}
 	return true
 }
 
 // parsedReceipt is what a receipt says.
 type parsedReceipt struct {
-	redoKey
+	Consumer
 	attempt  int
 	sequence uint64
 }
@@ -260,7 +269,7 @@ func parseReceipt(receipt string) (p parsedReceipt, err error) {
 	if len(words) < 9 || words[0] != "$JS" || words[1] != "ACK" {
 		return p, fmt.Errorf("%q is no receipt", receipt)
 	}
-	p.stream, p.consumer = words[2], words[3]
+	p.Stream, p.Name = words[2], words[3]
 	if p.attempt, err = strconv.Atoi(words[4]); err == nil {
 		p.sequence, err = strconv.ParseUint(words[5], 10, 64)
 	}
@@ -268,7 +277,7 @@ func parseReceipt(receipt string) (p parsedReceipt, err error) {
 		return p, fmt.Errorf("%q is no receipt: %w", receipt, err)
 	}
 	// Both end up in the name of a file.
-	if !plainWord(p.stream) || !plainWord(p.consumer) {
+	if !plainWord(p.Stream) || !plainWord(p.Name) {
 		return p, fmt.Errorf("%q is no receipt of a consumer of ours", receipt)
 	}
 	return p, nil

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"eventrelay/server/eventlog/store"
 )
 
 // writtenOnly has the embedded server store records that nobody has synced yet.
@@ -85,7 +87,7 @@ func TestASyncThatFailsIsOvercomeWithoutARestartOfTheProcess(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k.disk.blocks.dir = filepath.Join(dir, "gone")
+	k.disk.blocks = store.NewBlocks(filepath.Join(dir, "gone"))
 	block, _ := newestBlock(t, dir)
 	before, err := os.Stat(block)
 	if err != nil {
@@ -119,11 +121,11 @@ func TestWhatAStartCannotSyncIsWrittenAnew(t *testing.T) {
 		t.Fatal(err)
 	}
 	tries := 0
-	l := open(t, Options{Dir: dir, syncStore: func(dir string) error {
+	l := open(t, Options{Dir: dir, syncStore: func(f store.Folder) error {
 		if tries++; tries == 1 {
 			return errors.New("input/output error")
 		}
-		return syncStore(dir)
+		return f.Sync()
 	}})
 	if after, err := os.Stat(block); err != nil || os.SameFile(before, after) || tries != 2 {
 		t.Errorf("after %d syncs the block was not written anew (%v)", tries, err)
@@ -136,11 +138,11 @@ func TestWhatAStartCannotSyncIsWrittenAnew(t *testing.T) {
 func TestWhatAReopenedLogCannotSyncIsWrittenAnew(t *testing.T) {
 	dir := t.TempDir()
 	var broken atomic.Bool
-	l := open(t, Options{Dir: dir, syncStore: func(dir string) error {
+	l := open(t, Options{Dir: dir, syncStore: func(f store.Folder) error {
 		if broken.CompareAndSwap(true, false) {
 			return errors.New("input/output error")
 		}
-		return syncStore(dir)
+		return f.Sync()
 	}})
 	mustAppend(t, l, records(1, 20))
 	block, _ := newestBlock(t, dir)
@@ -159,85 +161,4 @@ func TestWhatAReopenedLogCannotSyncIsWrittenAnew(t *testing.T) {
 		t.Errorf("the block was not written anew (%v)", err)
 	}
 	wantEntries(t, read(t, l, 1), 1, records(1, 25))
-}
-
-func TestBlocksAreSyncedFromTheLastOneOn(t *testing.T) {
-	dir := t.TempDir()
-	write := func(name string) {
-		t.Helper()
-		if err := os.WriteFile(filepath.Join(dir, name), []byte("x"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	s := blockSync{dir: dir}
-	for _, step := range []struct {
-		name   string
-		newest uint64
-	}{{"9.blk", 9}, {"index.db", 9}, {"10.blk", 10}, {"12.blk", 12}} {
-		write(step.name)
-		if err := s.sync(); err != nil || s.newest != step.newest {
-			t.Errorf("with %s the newest block is %d, %v", step.name, s.newest, err)
-		}
-	}
-	// Retention takes blocks away.
-	if err := os.Remove(filepath.Join(dir, "9.blk")); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.sync(); err != nil {
-		t.Error(err)
-	}
-	// The folder is at rest, so only the block itself is looked at.
-	old := time.Now().Add(-time.Hour)
-	if err := os.Chtimes(dir, old, old); err != nil {
-		t.Fatal(err)
-	}
-	for range 2 {
-		if err := s.sync(); err != nil {
-			t.Error(err)
-		}
-	}
-	if !s.seen.Equal(old) {
-		t.Errorf("the folder was seen at %v, it is of %v", s.seen, old)
-	}
-	if err := (&blockSync{dir: filepath.Join(dir, "none")}).sync(); err == nil {
-		t.Error("a folder that is not there is synced")
-	}
-}
-
-func TestTheLatestEntriesAreARowThatEndsWithTheLog(t *testing.T) {
-	var l latest
-	want := func(from uint64, rs []Record) {
-		t.Helper()
-		es := l.from(from)
-		if len(rs) == 0 && len(es) == 0 {
-			return
-		}
-		wantEntries(t, es, from, rs)
-		for i, e := range es {
-			if last := i+1 == len(es) || e.ID == "journal-4"; e.More == last {
-				t.Errorf("more follows on %s: %v", e.ID, e.More)
-			}
-		}
-	}
-	l.add(1, records(1, 4))
-	l.add(5, records(5, 3))
-	want(1, records(1, 7))
-	want(6, records(6, 2))
-	want(8, nil)
-	l.add(10, records(10, 2)) // where 8 and 9 lie nobody was told
-	want(1, nil)
-	want(10, records(10, 2))
-	l.add(0, records(12, 2))
-	want(10, nil)
-
-	large := records(20, 3)
-	for i := range large {
-		large[i].Data = make([]byte, latestBytes/2)
-	}
-	l.add(20, large)
-	want(20, nil)
-	want(22, large[2:])
-	if l.bytes > latestBytes {
-		t.Errorf("%d bytes are kept", l.bytes)
-	}
 }

@@ -1,4 +1,4 @@
-package eventlog
+package store
 
 import (
 	"context"
@@ -13,28 +13,28 @@ import (
 )
 
 const (
-	// embeddedPayload is the embedded server's max_payload. Its file store refuses records beyond 32 MiB, so more is no use.
-	embeddedPayload = maxStoredRecord
+	// MaxRecord is the server's limit of one record; it refuses larger ones whatever max_payload says.
+	MaxRecord = 32 << 20
 
-	// embeddedPending is what may wait on one connection before the server cuts it as too slow: many readers share one, and
+	// maxPending is what may wait on one connection before the server cuts it as too slow: many readers share one, and
 	// each has a few MiB under way at most.
-	embeddedPending = 1 << 30
+	maxPending = 1 << 30
 
-	// embeddedStore is the store's size limit. The journal in front watches the disk; the server's default, three quarters of
+	// maxStore is the store's size limit. The journal in front watches the disk; the server's default, three quarters of
 	// what happens to be free, would only be a second and different one.
-	embeddedStore = 1 << 60
+	maxStore = 1 << 60
 
 	startTimeout = 30 * time.Second
 )
 
-// startServer recovers the store in o.Dir and runs a server on it, without a socket. After an unclean stop the state is rebuilt
-// from the message blocks, which takes as long as reading them. damaged says that the store met a write error since the last
-// acknowledgement at since; what was written then is written anew first.
-func startServer(o Options, log *slog.Logger, damaged bool, since time.Time) (*server.Server, error) {
-	if err := prepareStore(o.Dir, log, damaged, since); err != nil {
+// Start recovers the folder and runs a server on it, without a socket. After an unclean stop the state is rebuilt from the message
+// blocks, which takes as long as reading them. damaged says that a write or a sync has failed since the last acknowledgement at
+// since; what was written then is written anew first.
+func (f Folder) Start(log *slog.Logger, damaged bool, since time.Time) (*server.Server, error) {
+	if err := f.prepare(log, damaged, since); err != nil {
 		return nil, err
 	}
-	kept, err := newGuard(o.Dir, log)
+	kept, err := newGuard(f, log)
 	if err != nil {
 		return nil, err
 	}
@@ -44,11 +44,11 @@ func startServer(o Options, log *slog.Logger, damaged bool, since time.Time) (*s
 		DontListen:             true,
 		NoSigs:                 true,
 		JetStream:              true,
-		StoreDir:               o.Dir,
-		JetStreamMaxStore:      embeddedStore,
+		StoreDir:               string(f),
+		JetStreamMaxStore:      maxStore,
 		DisableJetStreamBanner: true,
-		MaxPayload:             embeddedPayload,
-		MaxPending:             embeddedPending,
+		MaxPayload:             MaxRecord,
+		MaxPending:             maxPending,
 		NoSystemAccount:        true,
 	})
 	if err != nil {
@@ -57,32 +57,33 @@ func startServer(o Options, log *slog.Logger, damaged bool, since time.Time) (*s
 	srv.SetLoggerV2(chat, false, false, false)
 	srv.Start()
 	if !srv.ReadyForConnections(startTimeout) || !srv.JetStreamEnabled() {
-		stopServer(srv)
-		return nil, errors.Join(fmt.Errorf("start embedded server in %s: %s", o.Dir, chat.last()), kept.restore())
+		Stop(srv)
+		return nil, errors.Join(fmt.Errorf("start embedded server in %s: %s", f, chat.last()), kept.restore())
 	}
 	if stream := kept.lost(chat.unrecovered()); stream != "" {
-		stopServer(srv)
-		return nil, errors.Join(fmt.Errorf("start embedded server in %s: stream %s was not recovered: %s", o.Dir, stream, chat.last()), kept.restoreDeleted())
+		Stop(srv)
+		return nil, errors.Join(fmt.Errorf("start embedded server in %s: stream %s was not recovered: %s", f, stream, chat.last()), kept.restoreDeleted())
 	}
 	if err := kept.end(); err != nil {
-		stopServer(srv)
-		return nil, fmt.Errorf("start embedded server in %s: %w", o.Dir, err)
+		Stop(srv)
+		return nil, fmt.Errorf("start embedded server in %s: %w", f, err)
 	}
 	return srv, nil
 }
 
-func stopServer(srv *server.Server) {
+// Stop ends a server. When it returns, nothing that was sent to it can still be stored.
+func Stop(srv *server.Server) {
 	srv.Shutdown()
 	srv.WaitForShutdown()
 }
 
-// serverDamage asks the server about write errors of the stream and of its own JetStream, which it switches off when the
-// store denies permission.
-func serverDamage(srv *server.Server) error {
+// Damage asks the server about write errors of a stream and of its own JetStream, which it switches off when the folder denies
+// permission.
+func Damage(srv *server.Server, stream string) error {
 	if !srv.JetStreamEnabled() {
 		return errors.New("jetstream was switched off")
 	}
-	h := srv.Healthz(&server.HealthzOptions{Account: server.DEFAULT_GLOBAL_ACCOUNT, Stream: streamName})
+	h := srv.Healthz(&server.HealthzOptions{Account: server.DEFAULT_GLOBAL_ACCOUNT, Stream: stream})
 	if h.Error != "" {
 		return errors.New(h.Error)
 	}
