@@ -282,10 +282,3 @@ func parseReceipt(receipt string) (p parsedReceipt, err error) {
 	}
 	return p, nil
 }
-
-// plainWord tells whether a word is letters, digits, - and _.
-func plainWord(word string) bool {
-	return word != "" && strings.IndexFunc(word, func(r rune) bool {
-		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_'
-	}) < 0
-}

@@ -17,8 +17,8 @@ const standingFile = "standing"
 // it may be empty, or the one before. What was settled before the copy has no receipt any more; what came after has.
 type standing struct {
 	dir Folder
-	// copies are by stream/consumer. nil is not read yet.
-	copies map[string]standingCopy
+	// nil is not read yet.
+	copies map[Consumer]standingCopy
 }
 
 // standingCopy is of a consumer that was made at a time: another one may have its name later.
@@ -34,33 +34,32 @@ func (s *standing) keep(consumers []Consumer) error {
 	if err := s.read(); err != nil {
 		return err
 	}
-	for name := range s.copies {
-		if _, err := createdOf(s.dir, name); errors.Is(err, fs.ErrNotExist) {
-			delete(s.copies, name) // the consumer was removed
+	for c := range s.copies {
+		if _, err := s.dir.created(c); errors.Is(err, fs.ErrNotExist) {
+			delete(s.copies, c) // the consumer was removed
 		}
 	}
-	for _, key := range consumers {
-		name := key.Stream + "/" + key.Name
-		created, err := createdOf(s.dir, name)
+	for _, c := range consumers {
+		created, err := s.dir.created(c)
 		if err != nil {
 			continue // it was removed, or it is being changed and has its copy the next time
 		}
-		file, err := os.ReadFile(filepath.Join(s.dir.Consumer(key), consumerState))
+		file, err := os.ReadFile(filepath.Join(s.dir.Consumer(c), consumerState))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // as before
 		}
 		if err != nil {
-			return fmt.Errorf("read where consumer %s stands: %w", key.Name, err)
+			return fmt.Errorf("read where consumer %s stands: %w", c.Name, err)
 		}
 		if _, err := DecodePosition(file); err != nil {
 			// Of a version that cannot be compared with another one, so it has to do itself.
-			if err := syncAll(s.dir.Consumer(key)); err != nil {
+			if err := syncAll(s.dir.Consumer(c)); err != nil {
 				return err
 			}
-			delete(s.copies, name)
+			delete(s.copies, c)
 			continue
 		}
-		s.copies[name] = standingCopy{Created: created, File: file}
+		s.copies[c] = standingCopy{Created: created, File: file}
 	}
 	data, err := json.Marshal(s.copies)
 	if err != nil {
@@ -75,8 +74,8 @@ func (s *standing) restore() error {
 	if err := s.read(); err != nil {
 		return err
 	}
-	for name, kept := range s.copies {
-		created, err := createdOf(s.dir, name)
+	for c, kept := range s.copies {
+		created, err := s.dir.created(c)
 		if err != nil || !created.Equal(kept.Created) {
 			continue // it was removed
 		}
@@ -84,17 +83,16 @@ func (s *standing) restore() error {
 		if err != nil {
 			continue // of another version
 		}
-		stream, consumer := filepath.Split(name)
-		path := filepath.Join(s.dir.Consumer(Consumer{filepath.Clean(stream), consumer}), consumerState)
+		path := filepath.Join(s.dir.Consumer(c), consumerState)
 		file, err := os.ReadFile(path)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("read where consumer %s stands: %w", consumer, err)
+			return fmt.Errorf("read where consumer %s stands: %w", c.Name, err)
 		}
 		if is, err := DecodePosition(file); err == nil && !is.before(was) {
 			continue
 		}
 		if err := writeSynced(path, kept.File); err != nil {
-			return fmt.Errorf("put back where consumer %s stands: %w", consumer, err)
+			return fmt.Errorf("put back where consumer %s stands: %w", c.Name, err)
 		}
 	}
 	return nil
@@ -105,22 +103,22 @@ func (s *standing) read() error {
 	if s.copies != nil {
 		return nil
 	}
-	copies := map[string]standingCopy{}
+	copies := map[Consumer]standingCopy{}
 	data, err := os.ReadFile(s.path())
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
 		return fmt.Errorf("read where consumers stand: %w", err)
-	case json.Unmarshal(data, &copies) != nil:
-		copies = map[string]standingCopy{} // it is written whole or not at all, so a disk has damaged it; the server's own files may well be good
+	case json.Unmarshal(data, &copies) != nil || copies == nil:
+		copies = map[Consumer]standingCopy{} // it is written whole or not at all, so a disk has damaged it; the server's own files may well be good
 	}
 	s.copies = copies
 	return nil
 }
 
-// createdOf tells when the consumer of that name was made.
-func createdOf(dir Folder, name string) (time.Time, error) {
-	data, err := os.ReadFile(filepath.Join(dir.Consumer(Consumer{filepath.Dir(name), filepath.Base(name)}), consumerMeta))
+// created tells when a consumer was made.
+func (f Folder) created(c Consumer) (time.Time, error) {
+	data, err := os.ReadFile(filepath.Join(f.Consumer(c), consumerMeta))
 	if err != nil {
 		return time.Time{}, err
 	}

@@ -4,7 +4,11 @@
 // makes up for it: what the server finds at a start is what was acknowledged, or the log is told otherwise.
 package store
 
-import "path/filepath"
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+)
 
 // A Folder is where an embedded server keeps its streams, and where lies beside them what is known of them.
 type Folder string
@@ -20,6 +24,26 @@ func (f Folder) Messages(stream string) string { return filepath.Join(f.Stream(s
 
 // A Consumer of a stream, by the names of both.
 type Consumer struct{ Stream, Name string }
+
+// MarshalText writes stream/name.
+func (c Consumer) MarshalText() ([]byte, error) { return []byte(c.Stream + "/" + c.Name), nil }
+
+// UnmarshalText reads what MarshalText writes. Both end up in the name of a file.
+func (c *Consumer) UnmarshalText(text []byte) error {
+	stream, name, _ := strings.Cut(string(text), "/")
+	if !plainWord(stream) || !plainWord(name) {
+		return fmt.Errorf("%q is no consumer of a stream", text)
+	}
+	*c = Consumer{stream, name}
+	return nil
+}
+
+// plainWord tells whether a word is letters, digits, - and _.
+func plainWord(word string) bool {
+	return word != "" && strings.IndexFunc(word, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_'
+	}) < 0
+}
 
 // Consumer is where the server keeps a consumer.
 func (f Folder) Consumer(c Consumer) string { return filepath.Join(f.Stream(c.Stream), "obs", c.Name) }
