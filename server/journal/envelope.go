@@ -229,8 +229,9 @@ const codecID = magic
 func (envelopeCodec) ID() uint64 { return codecID }
 
 func (envelopeCodec) Encode(l *raft.Log, w io.Writer) error {
-	if b, ok := w.(*bytes.Buffer); ok {
-		b.Grow(len(l.Data)) // the exact size, instead of doubling up to it
+	if b, ok := w.(*bytes.Buffer); ok && b.Len() == 0 {
+		*b = *bytes.NewBuffer(l.Data) // which the engine reads and lets go of before StoreLogs returns
+		return nil
 	}
 	_, err := w.Write(l.Data)
 	return err
