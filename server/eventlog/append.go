@@ -175,14 +175,11 @@ func (k *link) messages(records []Record, done *Appended) ([]*nats.Msg, error) {
 		if size := len(r.Data) + len(r.ID) + len(r.Origin.Journal); size > k.maxRecord {
 			return nil, fmt.Errorf("%w: %s has %d bytes, at most %d fit", ErrTooLarge, r.ID, size, k.maxRecord)
 		}
-		h := nats.Header{
-			headerID:      {r.ID},
-			headerJournal: {r.Origin.Journal},
-			headerRecord:  {strconv.FormatUint(r.Origin.Record, 10)},
-			headerItem:    {strconv.Itoa(r.Origin.Item)},
-		}
+		v := [...]string{r.ID, r.Origin.Journal, strconv.FormatUint(r.Origin.Record, 10), strconv.Itoa(r.Origin.Item), ""} // one piece of memory for all of them
+		h := nats.Header{headerID: v[0:1:1], headerJournal: v[1:2:2], headerRecord: v[2:3:3], headerItem: v[3:4:4]}
 		if !r.Time.IsZero() {
-			h[headerReceived] = []string{strconv.FormatInt(r.Time.UnixNano(), 10)}
+			v[4] = strconv.FormatInt(r.Time.UnixNano(), 10)
+			h[headerReceived] = v[4:]
 		}
 		msgs = append(msgs, &nats.Msg{Subject: subject(r), Header: h, Data: r.Data})
 	}

@@ -48,8 +48,7 @@ func (l *latest) add(first uint64, records []Record) {
 	for ; l.bytes > latestBytes && n+1 < len(l.entries); n++ {
 		l.bytes -= entryOverhead + len(l.entries[n].Data)
 	}
-	clear(l.entries[:n]) // the array under it stays for a while
-	l.entries = l.entries[n:]
+	l.entries = slices.Delete(l.entries, 0, n)
 }
 
 // from returns the next entries from a sequence on; none if it is not there yet, or not there any more.
@@ -61,7 +60,7 @@ func (l *latest) from(sequence uint64) []Entry {
 		return nil
 	}
 	rest := l.entries[sequence-l.entries[0].Sequence:]
-	return slices.Clone(rest[:min(len(rest), burst)]) // what is here is cleared when it goes
+	return slices.Clone(rest[:min(len(rest), burst)]) // what is here moves
 }
 
 // tail is follow for an embedded log, for ever: the newest entries come as they were appended, what lies further back out of the store.

@@ -141,8 +141,7 @@ func (a *ahead) take(ctx context.Context) ([]translated, error) {
 			n++
 		}
 		taken, err := slices.Clone(a.ready[:n]), a.err
-		clear(a.ready[:n]) // what is under it stays for a while
-		a.ready = a.ready[n:]
+		a.ready = slices.Delete(a.ready, 0, n)
 		a.mu.Unlock()
 		if n > 0 {
 			return taken, nil

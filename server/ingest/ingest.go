@@ -262,10 +262,11 @@ func (i *Ingest) recover(ctx context.Context) error {
 
 // step takes records, which begin where the last step ended, into the log.
 func (i *Ingest) step(ctx context.Context, records []translated) error {
-	var (
-		events []eventlog.Record
-		next   = i.next
-	)
+	next, most := i.next, 0
+	for n := range records {
+		most += len(records[n].events)
+	}
+	events := make([]eventlog.Record, 0, most)
 	for n := range records {
 		record := &records[n]
 		if record.damage != nil {

@@ -131,7 +131,7 @@ func (j *Journal) enqueue(e entry) (*batch, int, error) {
 	}
 	n := len(j.queue)
 	if n == 0 || j.queue[n-1].bytes+e.size > maxBatchBytes {
-		j.queue = append(j.queue, &batch{done: make(chan struct{})})
+		j.queue = append(j.queue, &batch{entries: make([]entry, 0, j.shared), done: make(chan struct{})})
 		n++
 		if !j.writing {
 			j.work.Signal()

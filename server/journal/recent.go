@@ -47,8 +47,7 @@ func (r *recent) trim(through uint64) {
 		r.bytes -= recentOverhead + len(r.records[n].Body)
 		n++
 	}
-	clear(r.records[:n]) // the array under it stays for a while
-	r.records = r.records[n:]
+	r.records = slices.Delete(r.records, 0, n)
 }
 
 // at returns a record, if it is here.
