@@ -10,7 +10,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/hashicorp/raft-wal/fs"
 	"github.com/hashicorp/raft-wal/types"
 )
 
@@ -29,7 +28,7 @@ type sickDisk struct {
 	inSync chan struct{} // told of each fsync that begins to wait
 }
 
-func newSickDisk() *sickDisk { return &sickDisk{VFS: fs.New(), inSync: make(chan struct{}, 100)} }
+func newSickDisk() *sickDisk { return &sickDisk{VFS: newVFS(), inSync: make(chan struct{}, 100)} }
 
 func (d *sickDisk) set(f func()) {
 	d.mu.Lock()

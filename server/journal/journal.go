@@ -3,7 +3,7 @@
 //
 // What it guarantees:
 //
-//   - Append returns only after the record is fsynced. All who wait at that
+//   - Append returns only after the record is on disk. All who wait at that
 //     moment share one write and one fsync; there is no timer.
 //   - Durable before visible: Last, Read and Wait never show a record whose
 //     fsync has not returned.
@@ -23,7 +23,9 @@
 // The folder holds the segments of a write-ahead log (hashicorp/raft-wal, files
 // *.wal), "meta" and "meta.copy" (identity and list of segments, checksummed,
 // replaced by rename), "marks" (how far records are acknowledged and trimmed)
-// and "lock". Every record lies in an envelope of its own with magic, index,
+// and "lock". A segment is written past the page cache, with O_DSYNC, so that a
+// write is its own fsync; where the file system cannot do that, and in a segment that
+// was there at the start, it is written and fsynced (see direct.go). Every record lies in an envelope of its own with magic, index,
 // length and checksums keyed by a random number of this journal, so each can be
 // recognised and checked alone, whatever has become of the bytes around it.
 //

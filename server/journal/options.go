@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"log/slog"
 
-	"github.com/hashicorp/raft-wal/fs"
 	"github.com/hashicorp/raft-wal/types"
 )
 
@@ -51,7 +50,7 @@ func (o *Options) withDefaults() error {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	if o.vfs == nil {
-		o.vfs = fs.New()
+		o.vfs = newVFS()
 	}
 	if o.recent == 0 {
 		o.recent = defaultRecentBytes

@@ -1,0 +1,175 @@
+package journal
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"unsafe"
+
+	"github.com/hashicorp/raft-wal/fs"
+	"github.com/hashicorp/raft-wal/types"
+)
+
+const (
+	// blockBytes is what direct writes are made of: a page, and no less than a sector of any disk in use.
+	blockBytes = 4096
+	// fillBytes is written at a time to fill a file, and fillAhead is how far behind the records that is done:
+	// far enough that a lone record does not come upon it, near enough that a short file is filled at all.
+	fillBytes = 1 << 20
+	fillAhead = 64 << 10
+	// loneBytes is how large a write is at most for which it is worth having the file filled: with more records
+	// in it there are fewer writes, and the disk has no time for zeros.
+	loneBytes = 32 << 10
+)
+
+// directVFS is the file system, on which the segments that are made are written past the page cache where it can do that. One
+// write makes a batch durable: no page is looked up, dirtied and written back, and where the file is filled, no metadata of the
+// file system has to be written with it.
+type directVFS struct{ *fs.FS }
+
+func newVFS() types.VFS { return directVFS{fs.New()} }
+
+// Create implements types.VFS. A file that is opened again is written through the page cache: what lies behind its end is not known.
+func (v directVFS) Create(dir, name string, size uint64) (types.WritableFile, error) {
+	f, err := v.FS.Create(dir, name, size)
+	if err != nil {
+		return nil, err
+	}
+	past, err := openPast(filepath.Join(dir, name))
+	if err != nil {
+		return f, nil //nolint:nilerr // the file system has no such thing, and does without
+	}
+	d := &directFile{WritableFile: f, past: past, size: int64(size)}
+	d.filled.L = &d.mu
+	return d, nil
+}
+
+// directFile is a file that was made, zeros throughout, and is written from its beginning on, a batch behind the other. Only one goroutine writes; any may read.
+type directFile struct {
+	types.WritableFile
+	past *os.File
+	size int64 // that was asked for
+
+	batch  []byte // aligned; what is written
+	synced bool   // the file has its name on disk
+	usual  bool   // it is written through the page cache from now on
+
+	mu       sync.Mutex // guards what follows
+	end      int64      // of what is written, or being written
+	fillEnd  int64      // of the zeros that are written, or being written
+	fillFrom int64      // of those that are being written
+	filling  bool
+	filled   sync.Cond // filling has changed
+}
+
+// WriteAt implements io.WriterAt. When it returns, what it wrote is on disk.
+func (f *directFile) WriteAt(b []byte, off int64) (int, error) {
+	if !f.usual && f.enter(off, int64(len(b))) {
+		err := f.write(b, off)
+		if err == nil {
+			f.fill(len(b))
+			return len(b), nil
+		}
+		if !errors.Is(err, syscall.EINVAL) {
+			return 0, err
+		}
+	}
+	f.usual = true // it is not written in a row, or the disk has other blocks
+	f.settle()
+	return f.WritableFile.WriteAt(b, off)
+}
+
+// enter reserves a piece of the file that follows what is written, and waits until no zeros are being written there.
+func (f *directFile) enter(off, n int64) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if off != f.end {
+		return false
+	}
+	f.end += n
+	for f.filling && f.fillFrom < roundUp(f.end) {
+		f.filled.Wait()
+	}
+	return true
+}
+
+// write writes whole blocks: before b what the first one holds already, behind it zeros, as they are there.
+func (f *directFile) write(b []byte, off int64) error {
+	start := off &^ (blockBytes - 1)
+	head := int(off - start)
+	n := int(roundUp(off+int64(len(b))) - start)
+	if cap(f.batch) < n {
+		kept := f.batch[:min(head, len(f.batch))]
+		f.batch = aligned(2 * n)
+		copy(f.batch[:head], kept)
+	}
+	f.batch = f.batch[:n]
+	copy(f.batch[head:], b)
+	clear(f.batch[head+len(b):])
+	if _, err := f.past.WriteAt(f.batch, start); err != nil {
+		return err
+	}
+	// The block that is not full is the first of the next write.
+	last := (head + len(b)) &^ (blockBytes - 1)
+	copy(f.batch, f.batch[last:])
+	return nil
+}
+
+// Sync implements types.WritableFile.
+func (f *directFile) Sync() error {
+	if f.synced && !f.usual {
+		return nil
+	}
+	if err := f.WritableFile.Sync(); err != nil { // which syncs the folder too, the first time
+		return err
+	}
+	f.synced = true
+	return nil
+}
+
+// Close implements io.Closer.
+func (f *directFile) Close() error {
+	f.settle()
+	return errors.Join(f.past.Close(), f.WritableFile.Close())
+}
+
+// fill has zeros written ahead of a lone record, over those that are there: blocks that have never been written cost each write a change of the file system's metadata.
+func (f *directFile) fill(written int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	from := max(f.fillEnd, roundUp(f.end+fillAhead))
+	if written > loneBytes || f.filling || from-f.end > fillBytes || from+fillBytes > f.size {
+		return
+	}
+	f.filling, f.fillFrom, f.fillEnd = true, from, from+fillBytes
+	go func() {
+		_, _ = f.past.WriteAt(zeros, from) // what cannot be filled is slower, no more
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.filling = false
+		f.filled.Broadcast()
+	}()
+}
+
+// settle waits until nothing is being filled.
+func (f *directFile) settle() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for f.filling {
+		f.filled.Wait()
+	}
+}
+
+func roundUp(n int64) int64 { return (n + blockBytes - 1) &^ (blockBytes - 1) }
+
+// aligned returns n bytes that begin where a block of memory does.
+func aligned(n int) []byte {
+	b := make([]byte, n+blockBytes)
+	skip := -int(uintptr(unsafe.Pointer(unsafe.SliceData(b)))) & (blockBytes - 1) //nolint:gosec // where it lies is all that is asked
+	return b[skip : skip+n : skip+n]
+}
+
+// zeros is what files are filled with.
+var zeros = aligned(fillBytes)

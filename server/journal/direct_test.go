@@ -1,0 +1,179 @@
+package journal
+
+import (
+	"bytes"
+	"errors"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+)
+
+// madeDirect makes a file that is written past the page cache.
+func madeDirect(t *testing.T, size uint64) (*directFile, string) {
+	t.Helper()
+	dir := t.TempDir()
+	f, err := newVFS().Create(dir, "file", size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	d, ok := f.(*directFile)
+	if !ok {
+		t.Skip("this file system writes through the page cache only")
+	}
+	return d, filepath.Join(dir, "file")
+}
+
+// wantFile holds a file against what was written, behind which there must be nothing.
+func wantFile(t *testing.T, name string, want []byte) {
+	t.Helper()
+	got, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got) < len(want) || !bytes.Equal(got[:len(want)], want) {
+		t.Fatalf("of %d bytes the file has others", len(want))
+	}
+	if rest := bytes.Trim(got[len(want):], "\x00"); len(rest) > 0 {
+		t.Fatalf("behind %d bytes lie %d more", len(want), len(rest))
+	}
+}
+
+func someBytes(n int) []byte {
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte(1 + rand.N(255))
+	}
+	return b
+}
+
+// Lone records have the file filled, a large batch right behind them comes upon the zeros, and all the while somebody reads.
+func TestWhatIsWrittenPastThePageCacheIsThere(t *testing.T) {
+	const size = 16 << 20
+	f, name := madeDirect(t, size)
+	written := make([]byte, 0, size)
+	var reading sync.WaitGroup
+	var end atomic.Int64
+	done := make(chan struct{})
+	all := written[:size]
+	reading.Go(func() {
+		b := make([]byte, 64<<10)
+		for {
+			select {
+			case <-done:
+				return
+			default:
+			}
+			n := end.Load()
+			if n == 0 {
+				continue
+			}
+			from := max(0, n-rand.N(int64(len(b))))
+			if got, err := f.ReadAt(b[:n-from], from); err != nil || !bytes.Equal(b[:got], all[from:n]) {
+				t.Errorf("%d bytes at %d are read as others (%v)", n-from, from, err)
+				return
+			}
+		}
+	})
+	defer func() {
+		close(done)
+		reading.Wait()
+	}()
+	for round := 0; len(written) < size-2<<20; round++ {
+		n := 1 + rand.N(3000)
+		switch {
+		case round%10 == 9:
+			n = fillAhead + rand.N(fillBytes)
+		case round%7 == 0:
+			n = blockBytes - len(written)%blockBytes // to the end of a block
+		}
+		b := someBytes(n)
+		off := int64(len(written))
+		written = append(written, b...)
+		if got, err := f.WriteAt(b, off); got != n || err != nil {
+			t.Fatalf("wrote %d of %d bytes at %d: %v", got, n, off, err)
+		}
+		if err := f.Sync(); err != nil {
+			t.Fatal(err)
+		}
+		end.Store(int64(len(written)))
+	}
+	if f.usual {
+		t.Error("it was written through the page cache")
+	}
+	if f.fillEnd == 0 {
+		t.Error("it was never filled")
+	}
+	wantFile(t, name, written)
+}
+
+// The engine may give up a tail and write there again, whatever is being filled just then.
+func TestWhatIsNotWrittenInARowGoesThroughThePageCache(t *testing.T) {
+	for range 10 {
+		f, name := madeDirect(t, 4<<20)
+		first, want := someBytes(10_000), someBytes(2<<20)
+		if _, err := f.WriteAt(first, 0); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.WriteAt(want, 0); err != nil {
+			t.Fatal(err)
+		}
+		more := someBytes(3000)
+		if _, err := f.WriteAt(more, int64(len(want))); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Sync(); err != nil {
+			t.Fatal(err)
+		}
+		if !f.usual {
+			t.Error("it was written past the page cache")
+		}
+		wantFile(t, name, append(want, more...))
+	}
+}
+
+func TestABatchMayGoBeyondTheEndOfADirectFile(t *testing.T) {
+	f, name := madeDirect(t, 1<<20)
+	want := someBytes(3 << 20)
+	if _, err := f.WriteAt(want[:1<<20-10], 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt(want[1<<20-10:], 1<<20-10); err != nil {
+		t.Fatal(err)
+	}
+	wantFile(t, name, want)
+}
+
+// A disk with larger blocks, or a file system that changes its mind, refuses a direct write as invalid.
+func TestAFileSystemThatRefusesDirectWritesIsWrittenThroughThePageCache(t *testing.T) {
+	for before := range 2 {
+		f, name := madeDirect(t, 4<<20)
+		want := someBytes(20_000)
+		n := before * 10_000
+		if n > 0 {
+			if _, err := f.WriteAt(want[:n], 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+		crooked := aligned(64 << 10)[1:]
+		copy(crooked, f.batch)
+		f.batch = crooked[:len(f.batch)]
+		if _, err := f.past.WriteAt(crooked[:blockBytes], 1<<20); !errors.Is(err, syscall.EINVAL) {
+			t.Skipf("this file system takes what is not aligned (%v)", err)
+		}
+		if _, err := f.WriteAt(want[n:], int64(n)); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Sync(); err != nil {
+			t.Fatal(err)
+		}
+		if !f.usual {
+			t.Error("the refusal was not noticed")
+		}
+		wantFile(t, name, want)
+	}
+}
