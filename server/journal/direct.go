@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
@@ -24,33 +25,55 @@ const (
 	loneBytes = 32 << 10
 )
 
-// directVFS is the file system, on which the segments that are made are written past the page cache where it can do that. One
+// directVFS is the file system, on which segments are written past the page cache where it can do that. One
 // write makes a batch durable: no page is looked up, dirtied and written back, and where the file is filled, no metadata of the
 // file system has to be written with it.
 type directVFS struct{ *fs.FS }
 
 func newVFS() types.VFS { return directVFS{fs.New()} }
 
-// Create implements types.VFS. A file that is opened again is written through the page cache: what lies behind its end is not known.
+// Create implements types.VFS.
 func (v directVFS) Create(dir, name string, size uint64) (types.WritableFile, error) {
 	f, err := v.FS.Create(dir, name, size)
 	if err != nil {
 		return nil, err
 	}
-	past, err := openPast(filepath.Join(dir, name))
-	if err != nil {
-		return f, nil //nolint:nilerr // the file system has no such thing, and does without
-	}
-	d := &directFile{WritableFile: f, past: past, size: int64(size)}
-	d.filled.L = &d.mu
-	return d, nil
+	return direct(f, dir, name, 0), nil
 }
 
-// directFile is a file that was made, zeros throughout, and is written from its beginning on, a batch behind the other. Only one goroutine writes; any may read.
+// OpenWriter implements types.VFS.
+func (v directVFS) OpenWriter(dir, name string) (types.WritableFile, error) {
+	f, err := v.FS.OpenWriter(dir, name)
+	if err != nil {
+		return nil, err
+	}
+	return direct(f, dir, name, unknown), nil
+}
+
+// direct has a file that ends somewhere written past the page cache, if that can be done there.
+func direct(f types.WritableFile, dir, name string, end int64) types.WritableFile {
+	past, err := openPast(filepath.Join(dir, name))
+	if err != nil {
+		return f
+	}
+	fi, err := past.Stat()
+	if err != nil {
+		_ = past.Close() // nothing was written
+		return f
+	}
+	d := &directFile{WritableFile: f, past: past, size: fi.Size(), end: end}
+	d.filled.L = &d.mu
+	return d
+}
+
+// unknown is the end of a file that was there already, until the first write says where it is.
+const unknown = -1
+
+// directFile is written a batch behind the other, with nothing but zeros behind the last. Only one goroutine writes; any may read.
 type directFile struct {
 	types.WritableFile
 	past *os.File
-	size int64 // that was asked for
+	size int64 // as it was made
 
 	batch  []byte // aligned; what is written
 	synced bool   // the file has its name on disk
@@ -85,12 +108,32 @@ func (f *directFile) WriteAt(b []byte, off int64) (int, error) {
 func (f *directFile) enter(off, n int64) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.end == unknown && f.endsAt(off) {
+		f.end = off
+	}
 	if off != f.end {
 		return false
 	}
 	f.end += n
 	for f.filling && f.fillFrom < roundUp(f.end) {
 		f.filled.Wait()
+	}
+	return true
+}
+
+// endsAt takes in the block that a file ends in, and tells whether zeros are all that is behind.
+func (f *directFile) endsAt(off int64) bool {
+	start := off &^ (blockBytes - 1)
+	f.batch = aligned(blockBytes)
+	if n, _ := f.ReadAt(f.batch, start); n < int(off-start) {
+		return false
+	}
+	b := make([]byte, fillBytes)
+	for at := off; at < f.size; at += fillBytes {
+		b = b[:min(fillBytes, f.size-at)]
+		if n, _ := f.ReadAt(b, at); n < len(b) || !bytes.Equal(b, zeros[:n]) {
+			return false
+		}
 	}
 	return true
 }

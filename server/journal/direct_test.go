@@ -53,13 +53,12 @@ func someBytes(n int) []byte {
 
 // Lone records have the file filled, a large batch right behind them comes upon the zeros, and all the while somebody reads.
 func TestWhatIsWrittenPastThePageCacheIsThere(t *testing.T) {
-	const size = 16 << 20
+	const size = 32 << 20
 	f, name := madeDirect(t, size)
-	written := make([]byte, 0, size)
+	all, written := someBytes(size), int64(0)
 	var reading sync.WaitGroup
 	var end atomic.Int64
 	done := make(chan struct{})
-	all := written[:size]
 	reading.Go(func() {
 		b := make([]byte, 64<<10)
 		for {
@@ -83,24 +82,22 @@ func TestWhatIsWrittenPastThePageCacheIsThere(t *testing.T) {
 		close(done)
 		reading.Wait()
 	}()
-	for round := 0; len(written) < size-2<<20; round++ {
-		n := 1 + rand.N(3000)
+	for round := 0; written < size-2<<20; round++ {
+		n := 1 + rand.N(int64(3000))
 		switch {
-		case round%10 == 9:
-			n = fillAhead + rand.N(fillBytes)
+		case round%2 == 1 && rand.N(3) == 0:
+			n = fillAhead + rand.N(int64(fillBytes)) // into the zeros that the one before has begun
 		case round%7 == 0:
-			n = blockBytes - len(written)%blockBytes // to the end of a block
+			n = blockBytes - written%blockBytes // to the end of a block
 		}
-		b := someBytes(n)
-		off := int64(len(written))
-		written = append(written, b...)
-		if got, err := f.WriteAt(b, off); got != n || err != nil {
-			t.Fatalf("wrote %d of %d bytes at %d: %v", got, n, off, err)
+		if got, err := f.WriteAt(all[written:written+n], written); int64(got) != n || err != nil {
+			t.Fatalf("wrote %d of %d bytes at %d: %v", got, n, written, err)
 		}
 		if err := f.Sync(); err != nil {
 			t.Fatal(err)
 		}
-		end.Store(int64(len(written)))
+		written += n
+		end.Store(written)
 	}
 	if f.usual {
 		t.Error("it was written through the page cache")
@@ -108,7 +105,7 @@ func TestWhatIsWrittenPastThePageCacheIsThere(t *testing.T) {
 	if f.fillEnd == 0 {
 		t.Error("it was never filled")
 	}
-	wantFile(t, name, written)
+	wantFile(t, name, all[:written])
 }
 
 // The engine may give up a tail and write there again, whatever is being filled just then.
@@ -133,6 +130,44 @@ func TestWhatIsNotWrittenInARowGoesThroughThePageCache(t *testing.T) {
 			t.Error("it was written past the page cache")
 		}
 		wantFile(t, name, append(want, more...))
+	}
+}
+
+// A relay that is started again goes on in the segment that it finds, in the middle of a block.
+func TestAFileThatIsOpenedAgainIsWrittenOnPastThePageCache(t *testing.T) {
+	f, name := madeDirect(t, 4<<20)
+	want := someBytes(10_000)
+	if _, err := f.WriteAt(want, 0); err != nil {
+		t.Fatal(err)
+	}
+	for _, garbage := range []int64{0, 3 << 20} {
+		if garbage > 0 {
+			if _, err := f.WritableFile.WriteAt([]byte("garbage"), garbage); err != nil {
+				t.Fatal(err)
+			}
+		}
+		opened, err := newVFS().OpenWriter(filepath.Dir(name), filepath.Base(name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			b := someBytes(3000)
+			if _, err := opened.WriteAt(b, int64(len(want))); err != nil {
+				t.Fatal(err)
+			}
+			want = append(want, b...)
+		}
+		if err := errors.Join(opened.Sync(), opened.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if usual := opened.(*directFile).usual; usual != (garbage > 0) {
+			t.Errorf("with garbage at %d it is written as usual: %v", garbage, usual)
+		}
+		whole := append(make([]byte, 0, 4<<20), want...)
+		if garbage > 0 { // which a file that is not known to end there keeps
+			whole = append(append(whole, make([]byte, garbage-int64(len(want)))...), "garbage"...)
+		}
+		wantFile(t, name, whole)
 	}
 }
 

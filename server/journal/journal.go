@@ -24,8 +24,8 @@
 // *.wal), "meta" and "meta.copy" (identity and list of segments, checksummed,
 // replaced by rename), "marks" (how far records are acknowledged and trimmed)
 // and "lock". A segment is written past the page cache, with O_DSYNC, so that a
-// write is its own fsync; where the file system cannot do that, and in a segment that
-// was there at the start, it is written and fsynced (see direct.go). Every record lies in an envelope of its own with magic, index,
+// write is its own fsync; where the file system cannot do that, it is written and
+// fsynced (see direct.go). Every record lies in an envelope of its own with magic, index,
 // length and checksums keyed by a random number of this journal, so each can be
 // recognised and checked alone, whatever has become of the bytes around it.
 //
