@@ -3,7 +3,7 @@ package journal
 import (
 	"bytes"
 	"errors"
-	"os"
+	"io"
 	"path/filepath"
 	"sync"
 	"syscall"
@@ -72,10 +72,13 @@ const unknown = -1
 // directFile is written a batch behind the other, with nothing but zeros behind the last. Only one goroutine writes; any may read.
 type directFile struct {
 	types.WritableFile
-	past *os.File
+	past interface {
+		io.WriterAt
+		io.Closer
+	}
 	size int64 // as it was made
 
-	batch  []byte // aligned; what is written
+	last   []byte // what the block holds in which the file ends
 	synced bool   // the file has its name on disk
 	usual  bool   // it is written through the page cache from now on
 
@@ -124,8 +127,8 @@ func (f *directFile) enter(off, n int64) bool {
 // endsAt takes in the block that a file ends in, and tells whether zeros are all that is behind.
 func (f *directFile) endsAt(off int64) bool {
 	start := off &^ (blockBytes - 1)
-	f.batch = aligned(blockBytes)
-	if n, _ := f.ReadAt(f.batch, start); n < int(off-start) {
+	f.last = make([]byte, off-start)
+	if n, _ := f.ReadAt(f.last, start); n < len(f.last) {
 		return false
 	}
 	b := make([]byte, fillBytes)
@@ -140,24 +143,22 @@ func (f *directFile) endsAt(off int64) bool {
 
 // write writes whole blocks: before b what the first one holds already, behind it zeros, as they are there.
 func (f *directFile) write(b []byte, off int64) error {
-	start := off &^ (blockBytes - 1)
-	head := int(off - start)
-	n := int(roundUp(off+int64(len(b))) - start)
-	if cap(f.batch) < n {
-		kept := f.batch[:min(head, len(f.batch))]
-		f.batch = aligned(2 * n)
-		copy(f.batch[:head], kept)
+	start := off - int64(len(f.last))
+	end := off + int64(len(b)) - start
+	buf, _ := blocks.Get().(*[]byte) // the pool makes nothing else
+	if int64(cap(*buf)) < roundUp(end) {
+		*buf = aligned(2 * roundUp(end))
 	}
-	f.batch = f.batch[:n]
-	copy(f.batch[head:], b)
-	clear(f.batch[head+len(b):])
-	if _, err := f.past.WriteAt(f.batch, start); err != nil {
-		return err
+	whole := (*buf)[:roundUp(end)]
+	n := copy(whole, f.last)
+	n += copy(whole[n:], b)
+	clear(whole[n:])
+	_, err := f.past.WriteAt(whole, start)
+	f.last = append(f.last[:0], whole[end&^(blockBytes-1):end]...)
+	if cap(*buf) <= maxPooled {
+		blocks.Put(buf)
 	}
-	// The block that is not full is the first of the next write.
-	last := (head + len(b)) &^ (blockBytes - 1)
-	copy(f.batch, f.batch[last:])
-	return nil
+	return err
 }
 
 // Sync implements types.WritableFile.
@@ -207,10 +208,13 @@ func (f *directFile) settle() {
 
 func roundUp(n int64) int64 { return (n + blockBytes - 1) &^ (blockBytes - 1) }
 
+// blocks holds the memory that writes are made of.
+var blocks = sync.Pool{New: func() any { return new(aligned(256 << 10)) }}
+
 // aligned returns n bytes that begin where a block of memory does.
-func aligned(n int) []byte {
+func aligned(n int64) []byte {
 	b := make([]byte, n+blockBytes)
-	skip := -int(uintptr(unsafe.Pointer(unsafe.SliceData(b)))) & (blockBytes - 1) //nolint:gosec // where it lies is all that is asked
+	skip := -int64(uintptr(unsafe.Pointer(unsafe.SliceData(b)))) & (blockBytes - 1) //nolint:gosec // where it lies is all that is asked
 	return b[skip : skip+n : skip+n]
 }
 
