@@ -1,0 +1,5 @@
+//go:build !linux
+
+package journal
+
+func canWriteDirect(string) bool { return false }
