@@ -60,7 +60,7 @@ func newGuard(dir Folder, log *slog.Logger) (*guard, error) {
 	if len(g.files) == 0 {
 		return g, nil
 	}
-	if err := errors.Join(os.Rename(unfinished, filepath.Join(string(dir), guardDir)), syncDir(string(dir))); err != nil {
+	if err := errors.Join(os.Rename(unfinished, filepath.Join(string(dir), guardDir)), syncPath(string(dir))); err != nil {
 		return nil, fmt.Errorf("guard event log: %w", err)
 	}
 	return g, nil

@@ -28,7 +28,7 @@ func (f Folder) prepare(log *slog.Logger, damaged bool, since time.Time) error {
 	// The mark goes before anything is written, or a crash in between would look like a clean stop.
 	switch err := os.Remove(filepath.Join(dir, cleanFile)); {
 	case err == nil:
-		if err := syncDir(dir); err != nil {
+		if err := syncPath(dir); err != nil {
 			return fmt.Errorf("prepare store: %w", err)
 		}
 		if !damaged {
@@ -57,7 +57,7 @@ func (f Folder) prepare(log *slog.Logger, damaged bool, since time.Time) error {
 			return fmt.Errorf("prepare store: %w", err)
 		}
 		log.Info("event log was not stopped cleanly, its state is rebuilt from the blocks", "removed", name)
-		if err := syncDir(filepath.Dir(name)); err != nil {
+		if err := syncPath(filepath.Dir(name)); err != nil {
 			return fmt.Errorf("prepare store: %w", err)
 		}
 	}
@@ -73,7 +73,7 @@ func (f Folder) MarkClean() error {
 	if err != nil {
 		return fmt.Errorf("mark clean stop: %w", err)
 	}
-	if err := errors.Join(mark.Sync(), mark.Close(), syncDir(string(f))); err != nil {
+	if err := errors.Join(mark.Sync(), mark.Close(), syncPath(string(f))); err != nil {
 		return fmt.Errorf("mark clean stop: %w", err)
 	}
 	return nil
@@ -103,7 +103,7 @@ func rewriteBlocks(dir string, since time.Time) error {
 	if len(blocks) == 0 {
 		return nil
 	}
-	return syncDir(dir)
+	return syncPath(dir)
 }
 
 func rewrite(name string) error {

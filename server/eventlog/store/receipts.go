@@ -137,7 +137,7 @@ func (r *Receipts) turn() error {
 		return err
 	}
 	_, err = file.Write(r.carried)
-	if err = errors.Join(err, file.Sync(), os.Rename(fresh, r.path(next)), syncDir(string(r.dir))); err != nil {
+	if err = errors.Join(err, file.Sync(), os.Rename(fresh, r.path(next)), syncPath(string(r.dir))); err != nil {
 		return errors.Join(err, file.Close())
 	}
 	r.file, r.number, r.began, r.carried = file, next, time.Now(), nil

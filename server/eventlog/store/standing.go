@@ -140,5 +140,5 @@ func writeSynced(name string, data []byte) error {
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return errors.Join(err, os.Remove(fresh))
 	}
-	return errors.Join(os.Rename(fresh, name), syncDir(filepath.Dir(name)))
+	return errors.Join(os.Rename(fresh, name), syncPath(filepath.Dir(name)))
 }

@@ -14,24 +14,14 @@ import (
 // The embedded server syncs nothing of what it writes: it would do so for each message, or twice for each batch, which takes longer than all the rest. What has to be on disk is
 // synced here, once for all that was written since.
 
-func syncFile(name string) error {
+// syncPath syncs a file, or a folder: the names in it.
+func syncPath(name string) error {
 	f, err := os.Open(name)
 	if err != nil {
 		return fmt.Errorf("sync: %w", err)
 	}
 	if err := errors.Join(f.Sync(), f.Close()); err != nil {
 		return fmt.Errorf("sync %s: %w", name, err)
-	}
-	return nil
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("sync folder: %w", err)
-	}
-	if err := errors.Join(d.Sync(), d.Close()); err != nil {
-		return fmt.Errorf("sync folder %s: %w", dir, err)
 	}
 	return nil
 }
@@ -50,16 +40,16 @@ func (f Folder) SyncTree(leaf string) error {
 		return err
 	}
 	dir := filepath.Dir(filepath.Clean(root))
-	if err := syncDir(dir); err != nil && !errors.Is(err, fs.ErrPermission) { // the parent need not be ours
+	if err := syncPath(dir); err != nil && !errors.Is(err, fs.ErrPermission) { // the parent need not be ours
 		return err
 	}
 	dir = root
-	if err := syncDir(dir); err != nil {
+	if err := syncPath(dir); err != nil {
 		return err
 	}
 	for part := range strings.SplitSeq(rel, string(filepath.Separator)) {
 		dir = filepath.Join(dir, part)
-		if err := syncDir(dir); err != nil {
+		if err := syncPath(dir); err != nil {
 			return err
 		}
 	}
@@ -74,10 +64,8 @@ func syncAll(root string) error {
 	err := filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
-		case e.IsDir():
-			err = syncDir(path)
-		case e.Type().IsRegular():
-			err = syncFile(path)
+		case e.IsDir(), e.Type().IsRegular():
+			err = syncPath(path)
 		}
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
@@ -111,7 +99,7 @@ func (s *Blocks) Sync() error {
 		return fmt.Errorf("sync folder: %w", err)
 	}
 	if t := fi.ModTime(); t.Equal(s.seen) {
-		return syncFile(s.block(s.newest))
+		return syncPath(s.block(s.newest))
 	}
 	blocks, err := blocksIn(s.dir)
 	if err != nil {
@@ -122,12 +110,12 @@ func (s *Blocks) Sync() error {
 		if number < before {
 			continue
 		}
-		if err := syncFile(s.block(number)); err != nil && !errors.Is(err, fs.ErrNotExist) { // retention may have taken it
+		if err := syncPath(s.block(number)); err != nil && !errors.Is(err, fs.ErrNotExist) { // retention may have taken it
 			return err
 		}
 		s.newest = max(s.newest, number)
 	}
-	if err := syncDir(s.dir); err != nil {
+	if err := syncPath(s.dir); err != nil {
 		return err
 	}
 	// A file time ticks in milliseconds. Two changes within one tick look the same, so a fresh time proves nothing yet.
