@@ -30,8 +30,11 @@ func objectOf(typ string) string {
 
 // drift is what the schema does not know of an event, each thing once, and the event's metric label: the pattern of its type, or `unknown`.
 func (known objects) drift(ev event) (label string, keys []key) {
-	typ := ev.maskedType()
 	label, ok := translate.PatternOf(ev.typ)
+	if ok && len(ev.unknownFields) == 0 { // as nearly all
+		return label, nil
+	}
+	typ := ev.maskedType()
 	switch {
 	case ok:
 	case known[objectOf(ev.typ)]:
