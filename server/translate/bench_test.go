@@ -122,7 +122,7 @@ func protoBodies(b *testing.B, body []byte) [][]byte {
 	var bodies [][]byte
 	for _, ev := range Translate(notify(body)) {
 		msg := &eventrelayv1.Event{}
-		if err := proto.Unmarshal(ev.Data[:ev.RawStart], msg); err != nil {
+		if err := proto.Unmarshal(head(b, ev), msg); err != nil {
 			b.Fatal(err)
 		}
 		text, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(msg)

@@ -206,7 +206,7 @@ func TestNoScalarIsLostSilently(t *testing.T) {
 		for round := range 60 {
 			body, path := g.body(typ)
 			ev := only(t, string(writer{}.bytes(body)))
-			if !ev.Known || ev.Pattern != typ.Pattern {
+			if pattern, _ := PatternOf(ev.Type); pattern != typ.Pattern {
 				t.Fatalf("%s is not a %s", writer{}.bytes(body), typ.Pattern)
 			}
 			m := ev.msg.ProtoReflect()

@@ -43,14 +43,8 @@ type Notification struct {
 type Event struct {
 	// ID, Type and OrderingKey are the fields of eventrelay.v1.Event.
 	ID, Type, OrderingKey string
-	// Known says that the schema has a payload for Type.
-	Known bool
-	// Pattern is by which of Types it has one, else empty. There is a bounded number of patterns, but not of types.
-	Pattern string
-	// Data is the serialized eventrelay.v1.Event without cursor and sequence. `raw` is its last field.
+	// Data is the serialized eventrelay.v1.Event without cursor and sequence. `raw` is its last field; what is before it is at most 3 MiB.
 	Data []byte
-	// RawStart is where in Data the field `raw` begins: Data[:RawStart] is the event without it, and at most 3 MiB.
-	RawStart int
 }
 
 // Translate makes the events of a body, in the order of the body and at least one. Any goroutine may call it.
@@ -191,15 +185,10 @@ func (t *translator) finish(d *draft, raw []byte) {
 		tag = route.tag
 	}
 	data = protowire.AppendBytes(append(data, tag...), payload)
-	start := len(data)
 	if len(raw) > 0 {
 		data = protowire.AppendBytes(append(data, f.raw...), raw)
 	}
-	ev := Event{ID: d.id, Type: d.typ, OrderingKey: d.orderingKey, Data: data, RawStart: start}
-	if d.route != nil {
-		ev.Known, ev.Pattern = true, d.route.pattern
-	}
-	t.events = append(t.events, ev)
+	t.events = append(t.events, Event{ID: d.id, Type: d.typ, OrderingKey: d.orderingKey, Data: data})
 }
 
 // sourcePrefix makes of a source's id its resource name.
