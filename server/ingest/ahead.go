@@ -31,6 +31,7 @@ type ahead struct {
 	mu    sync.Mutex // guards what follows
 	ready []translated
 	held  int   // bytes of ready, and of what was taken and not released
+	full  bool  // the next record waits for room
 	err   error // why nothing follows what is ready
 
 	resting sync.Mutex // held during a rest, in which nothing is added
@@ -112,14 +113,15 @@ func (a *ahead) put(ctx context.Context, t translated) error {
 	a.resting.Unlock() //nolint:staticcheck // waits for the end of a rest, nothing more
 	for {
 		a.mu.Lock()
-		fits := a.held == 0 || a.held+t.bytes <= maxAheadBytes
-		if fits {
+		a.full = a.held > 0 && a.held+t.bytes > maxAheadBytes
+		full := a.full
+		if !full {
 			a.ready = append(a.ready, t)
 			a.held += t.bytes
 		}
 		a.mu.Unlock()
-		if fits {
-			token(a.filled)
+		token(a.filled)
+		if !full {
 			return nil
 		}
 		select {
@@ -130,8 +132,9 @@ func (a *ahead) put(ctx context.Context, t translated) error {
 	}
 }
 
-// take waits for a record and returns those that are ready, in order, up to the bounds of a step. Their bytes are held until they are released.
-func (a *ahead) take(ctx context.Context) ([]translated, error) {
+// take waits for a record, and until the record through is ready or a step's bounds are reached, and returns those that are ready, in order, up to those bounds. Their bytes are
+// held until they are released.
+func (a *ahead) take(ctx context.Context, through uint64) ([]translated, error) {
 	for {
 		a.mu.Lock()
 		events, bytes, n := 0, 0, 0
@@ -139,6 +142,9 @@ func (a *ahead) take(ctx context.Context) ([]translated, error) {
 			events += len(a.ready[n].events)
 			bytes += a.ready[n].bytes
 			n++
+		}
+		if all := n == len(a.ready) && events < maxStepEvents && bytes < maxStepBytes; all && n > 0 && a.ready[n-1].Index < through && !a.full && a.err == nil {
+			n = 0
 		}
 		taken, err := slices.Clone(a.ready[:n]), a.err
 		a.ready = slices.Delete(a.ready, 0, n)

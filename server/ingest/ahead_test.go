@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"eventrelay/server/eventlog"
@@ -174,49 +176,115 @@ func TestWhoWaitsForARecordIsWokenWhenTheLogHasIt(t *testing.T) {
 }
 
 // The rate counts from look to look, so what a rest or a slow step leaves waiting does not look like a busy time of its own.
-func TestABusyTimeIsOneInWhichMuchComes(t *testing.T) {
+func TestTheRateIsOfWhatCameSinceTheLastLook(t *testing.T) {
 	began := time.Now()
 	p := pace{at: began, last: 7}
 	for _, c := range []struct {
 		what string
 		at   time.Duration // since the beginning
 		last uint64
-		want bool
+		want float64
 	}{
-		{"five in ten milliseconds", 10 * time.Millisecond, 12, true},
-		{"two hundred in a second, most of it a rest", 1010 * time.Millisecond, 212, false},
-		{"a burst after it", 1020 * time.Millisecond, 252, true},
-		{"none", 1021 * time.Millisecond, 252, false},
-		{"one after a while", 1100 * time.Millisecond, 253, false},
+		{"five in ten milliseconds", 10 * time.Millisecond, 12, 500},
+		{"two hundred in a second, most of it a rest", 1010 * time.Millisecond, 212, 200},
+		{"a burst after it", 1020 * time.Millisecond, 252, 4000},
+		{"none", 1021 * time.Millisecond, 252, 0},
+		{"one after a while", 1121 * time.Millisecond, 253, 10},
+		{"one more on a clock that stands still", 1121 * time.Millisecond, 254, 1e6},
 	} {
-		if got := p.busy(began.Add(c.at), c.last); got != c.want {
-			t.Errorf("%s: busy is %t", c.what, got)
+		if got := p.rate(began.Add(c.at), c.last); math.Abs(got-c.want) > 1e-6*c.want {
+			t.Errorf("%s: %v a second, want %v", c.what, got, c.want)
 		}
 	}
 }
 
-func TestTheLoopRestsOnlyWhileSomethingWaitsAndNotForLong(t *testing.T) {
+func TestTheLoopRestsOnlyWhileMuchComesAndNotForLong(t *testing.T) {
 	const ms = time.Millisecond
 	for _, c := range []struct {
 		what    string
 		step    time.Duration
+		rate    float64
 		waiting uint64
 		oldest  time.Duration
 		want    time.Duration
 	}{
-		{"nothing came during the step", ms, 0, 0, 0},
-		{"one came, as it does now and then", ms, 1, 0, 0},
-		{"more comes than a step takes in", 2 * ms, 2, 0, 2 * restFactor * ms},
-		{"more comes than a short step takes in", ms / 4, 2, 0, minRest},
-		{"a long step", 300 * ms, 1000, 0, maxRest},
-		{"notifications are getting old", 20 * ms, 1000, maxHeld - ms, ms},
-		{"notifications are old", 20 * ms, 1000, 2 * maxHeld, 0},
-		{"more waits than a step holds", 10 * ms, 1001, 0, 2 * 10 * restFactor * ms},
-		{"a long step, and more waits", 300 * ms, 1001, 0, 2 * maxRest},
-		{"the clock was set back", 300 * ms, 1000, -time.Hour, maxRest},
+		{"much comes", 2 * ms, heavyRate, 2, 0, 2 * restFactor * ms},
+		{"much comes, if not during the step", 2 * ms, heavyRate, 0, 0, 2 * restFactor * ms},
+		{"much comes, and the step was short", ms / 4, heavyRate, 2, 0, minRest},
+		{"some come, and the step was slow", 100 * ms, heavyRate / 10, 100, 0, maxRest / 10},
+		{"few come, and a slow step has left them waiting", 20 * ms, busyRate - 1, 10, 0, 0},
+		{"a long step", 300 * ms, heavyRate, 1000, 0, maxRest},
+		{"notifications are getting old", 20 * ms, heavyRate, 1000, maxHeld - ms, ms},
+		{"notifications are old", 20 * ms, heavyRate, 1000, 2 * maxHeld, 0},
+		{"more waits than a step holds", 10 * ms, heavyRate, 1001, 0, 2 * 10 * restFactor * ms},
+		{"a long step, and more waits", 300 * ms, heavyRate, 1001, 0, 2 * maxRest},
+		{"the clock was set back", 300 * ms, heavyRate, 1000, -time.Hour, maxRest},
 	} {
-		if got := rest(c.step, c.waiting, c.oldest); got != c.want {
+		if got := rest(c.step, c.rate, c.waiting, c.oldest); got != c.want {
 			t.Errorf("%s: rests %v, want %v", c.what, got, c.want)
 		}
 	}
+}
+
+// What came during a rest is stored right after it, together, and what was ready before the rest does not go ahead of it alone.
+func TestAStepAfterARestTakesAllThatHasCome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAhead()
+		put := func(index uint64, bytes int) {
+			record := translated{bytes: bytes}
+			record.Index = index
+			if err := a.put(t.Context(), record); err != nil {
+				t.Error(err)
+			}
+		}
+		taken := func(through uint64) <-chan []uint64 {
+			c := make(chan []uint64, 1)
+			go func() {
+				records, err := a.take(t.Context(), through)
+				if err != nil {
+					t.Error(err)
+				}
+				var indexes []uint64
+				for _, record := range records {
+					indexes = append(indexes, record.Index)
+				}
+				c <- indexes
+			}()
+			return c
+		}
+		waits := func(c <-chan []uint64, what string) {
+			t.Helper()
+			synctest.Wait()
+			select {
+			case got := <-c:
+				t.Errorf("%s: took %v at once", what, got)
+			default:
+			}
+		}
+		put(1, 1)
+		c := taken(3)
+		waits(c, "one of three is ready")
+		put(2, 1)
+		waits(c, "two of three are ready")
+		put(3, 1)
+		if got := <-c; !slices.Equal(got, []uint64{1, 2, 3}) {
+			t.Errorf("took %v, want all three", got)
+		}
+
+		put(4, maxStepBytes)
+		if got := <-taken(9); !slices.Equal(got, []uint64{4}) {
+			t.Errorf("took %v, want the one that fills a step", got)
+		}
+		a.release([]translated{{bytes: maxStepBytes + 3}})
+
+		put(5, maxStepBytes-1)
+		go put(6, 2*maxStepBytes)
+		if got := <-taken(9); !slices.Equal(got, []uint64{5}) {
+			t.Errorf("took %v, want the one behind which there is no room", got)
+		}
+		a.release([]translated{{bytes: maxStepBytes - 1}})
+		if got := <-taken(6); !slices.Equal(got, []uint64{6}) {
+			t.Errorf("took %v, want the one that had waited for room", got)
+		}
+	})
 }

@@ -6,7 +6,7 @@
 //
 // What the next steps will append is translated meanwhile, ahead of them, by one goroutine and within a bound of bytes. It is in memory only: a failure drops it.
 //
-// Where more comes than the log takes in, the loop rests between steps, for a moment that is bounded, so that the answers to providers come first.
+// Where much comes, the loop rests between steps, for a moment that is bounded, so that the answers to providers come first. The step after a rest takes all that came in it.
 package ingest
 
 import (
@@ -185,8 +185,9 @@ func (i *Ingest) steps(ctx context.Context, succeeded func()) error {
 	defer translating.Wait()
 	defer cancel()
 	p := pace{at: time.Now(), last: i.journal.Last()}
+	var rested uint64 // the last that had come when a rest ended: the next step takes all of it, not only what was translated before the rest
 	for {
-		records, err := a.take(ctx)
+		records, err := a.take(ctx, rested)
 		if err != nil {
 			return err
 		}
@@ -199,8 +200,11 @@ func (i *Ingest) steps(ctx context.Context, succeeded func()) error {
 		}
 		a.release(records)
 		succeeded()
-		if now := time.Now(); p.busy(now, i.journal.Last()) && !i.eager {
-			a.rest(ctx, rest(now.Sub(begun), i.Lag(), now.Sub(records[len(records)-1].ReceivedAt)), i.journal.Last)
+		now := time.Now()
+		rate := p.rate(now, i.journal.Last())
+		if d := rest(now.Sub(begun), rate, i.Lag(), now.Sub(records[len(records)-1].ReceivedAt)); d > 0 && !i.eager {
+			a.rest(ctx, d, i.journal.Last)
+			rested = i.journal.Last()
 		}
 	}
 }
