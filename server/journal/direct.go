@@ -21,8 +21,10 @@ const (
 	fillBytes = 1 << 20
 	fillAhead = 64 << 10
 	// loneBytes is how large a write is at most for which it is worth having the file filled: with more records
-	// in it there are fewer writes, and the disk has no time for zeros.
+	// in it there are fewer writes, and the disk has no time for zeros. loneRow is after how many of them in a row that begins: a few
+	// small writes there are among large ones too.
 	loneBytes = 32 << 10
+	loneRow   = 16
 )
 
 // directVFS is the file system, on which segments are written past the page cache where it can do that. One
@@ -81,6 +83,7 @@ type directFile struct {
 	last   []byte // what the block holds in which the file ends
 	synced bool   // the file has its name on disk
 	usual  bool   // it is written through the page cache from now on
+	alone  int    // lone records in a row
 
 	mu       sync.Mutex // guards what follows
 	end      int64      // of what is written, or being written
@@ -179,12 +182,18 @@ func (f *directFile) Close() error {
 	return errors.Join(f.past.Close(), f.WritableFile.Close())
 }
 
-// fill has zeros written ahead of a lone record, over those that are there: blocks that have never been written cost each write a change of the file system's metadata.
+// fill has zeros written ahead of the last of many lone records, over those that are there: blocks that have never been written cost each write a change of the file system's metadata.
 func (f *directFile) fill(written int) {
+	if f.alone++; written > loneBytes {
+		f.alone = 0
+	}
+	if f.alone < loneRow {
+		return
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	from := max(f.fillEnd, roundUp(f.end+fillAhead))
-	if written > loneBytes || f.filling || from-f.end > fillBytes || from+fillBytes > f.size {
+	if f.filling || from-f.end > fillBytes || from+fillBytes > f.size {
 		return
 	}
 	f.filling, f.fillFrom, f.fillEnd = true, from, from+fillBytes

@@ -89,7 +89,7 @@ func TestWhatIsWrittenPastThePageCacheIsThere(t *testing.T) {
 	for round := 0; written < size-2<<20; round++ {
 		n := 1 + rand.N(int64(3000))
 		switch {
-		case round%2 == 1 && rand.N(3) == 0:
+		case f.alone == loneRow:
 			n = fillAhead + rand.N(int64(fillBytes)) // into the zeros that the one before has begun
 		case round%7 == 0:
 			n = blockBytes - written%blockBytes // to the end of a block
@@ -112,13 +112,44 @@ func TestWhatIsWrittenPastThePageCacheIsThere(t *testing.T) {
 	wantFile(t, name, all[:written])
 }
 
+// Under load small batches come too, and zeros would be as much again as is written.
+func TestSmallBatchesAmongLargeOnesHaveNothingFilled(t *testing.T) {
+	f, _ := madeDirect(t, 16<<20)
+	at := int64(0)
+	for range 5 {
+		for range loneRow - 1 {
+			at += write(t, f, someBytes(600), at)
+		}
+		at += write(t, f, someBytes(loneBytes+1), at)
+	}
+	if f.fillEnd != 0 {
+		t.Error("it was filled")
+	}
+	for range loneRow {
+		at += write(t, f, someBytes(600), at)
+	}
+	if f.fillEnd == 0 {
+		t.Error("it was not filled for lone records")
+	}
+}
+
+// write writes, and returns how much.
+func write(t *testing.T, f *directFile, b []byte, at int64) int64 {
+	t.Helper()
+	n, err := f.WriteAt(b, at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return int64(n)
+}
+
 // The engine may give up a tail and write there again, whatever is being filled just then.
 func TestWhatIsNotWrittenInARowGoesThroughThePageCache(t *testing.T) {
 	for range 10 {
 		f, name := madeDirect(t, 4<<20)
-		first, want := someBytes(10_000), someBytes(2<<20)
-		if _, err := f.WriteAt(first, 0); err != nil {
-			t.Fatal(err)
+		want := someBytes(2 << 20)
+		for at := int64(0); at < 600*loneRow; {
+			at += write(t, f, someBytes(600), at)
 		}
 		if _, err := f.WriteAt(want, 0); err != nil {
 			t.Fatal(err)
