@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -71,20 +70,6 @@ func (l *load) post(requests [][]byte) (whole time.Duration, each []time.Duratio
 	return whole, slices.Concat(took...)
 }
 
-// alternate has one writer post each of the requests once, each followed by a sync of what it would have stored, and returns how long all took.
-func (l *load) alternate(requests [][]byte, disk *synced) time.Duration {
-	l.tb.Helper()
-	l.connect()
-	answer := make([]byte, 512)
-	begun := time.Now()
-	for _, r := range requests {
-		if err := errors.Join(ask(l.conns[0], r, answer), disk.append(r)); err != nil {
-			l.tb.Fatal(err)
-		}
-	}
-	return time.Since(begun)
-}
-
 // ask sends a request and waits for a 200 with an empty body.
 func ask(conn net.Conn, request, answer []byte) error {
 	if _, err := conn.Write(request); err != nil {
@@ -141,11 +126,8 @@ func (r *relay) caughtUp() {
 }
 
 // BenchmarkIngest is a signed POST to its 200 and on into the log: the time ends when the log has all events. of-limit is the share of the speed at which net/http answers
-// the same requests after the HMAC alone, asked in turn with it; for one writer, of the speed of one such answer and one sync, one after the other.
-//
-// For one writer the answers are timed in a row, and the syncs. A processor that sleeps while the disk syncs wakes up late, and a disk that has waited for a request takes
-// longer, so that not even the bare receiver reaches that limit when it syncs each body itself: bare-of-limit is its share. of-alternating is that of ours where each answer is followed
-// by its sync, as it has to be in whatever receives webhooks, before the next request goes out.
+// the same requests after the HMAC alone, asked in turn with it; for one writer, of the speed of one such answer and one sync, one after the other. A processor that sleeps
+// while the disk syncs wakes up late, so not even the bare receiver reaches that when it syncs each body itself: bare-of-limit is its share, in the same run.
 func BenchmarkIngest(b *testing.B) { benchmarkPosts(b, true) }
 
 // BenchmarkAck is BenchmarkIngest to the last 200, while the log follows as it can.
@@ -164,15 +146,13 @@ func benchmarkPosts(b *testing.B, toTheLog bool) {
 			synced := newLoad(b, startRole(b, "receiver", b.TempDir()).http, 1)
 			posts := min(16_000, 1000*writers)
 			var each []time.Duration
-			var ratios, rates, limits, bareRatios, alternating []float64
+			var ratios, rates, limits, bareRatios []float64
 			for round := 0; b.Loop(); round++ {
 				for turn := range turns {
 					requests := madeRequests(round*turns+turn, posts)
 					limit, _ := bare.post(requests)
-					var alternated time.Duration
 					if writers == 1 {
 						limit += disk.sync(b, requests)
-						alternated = bare.alternate(requests, disk)
 						took, _ := synced.post(requests)
 						bareRatios = append(bareRatios, float64(limit)/float64(took))
 					}
@@ -184,7 +164,6 @@ func benchmarkPosts(b *testing.B, toTheLog bool) {
 					}
 					each = append(each, latencies...)
 					ratios = append(ratios, float64(limit)/float64(took))
-					alternating = append(alternating, float64(alternated)/float64(took))
 					rates = append(rates, float64(posts)/took.Seconds())
 					limits = append(limits, float64(posts)/limit.Seconds())
 				}
@@ -196,7 +175,6 @@ func benchmarkPosts(b *testing.B, toTheLog bool) {
 			b.ReportMetric(median(ratios), "of-limit")
 			if writers == 1 {
 				b.ReportMetric(median(bareRatios), "bare-of-limit")
-				b.ReportMetric(median(alternating), "of-alternating")
 			}
 		})
 	}
