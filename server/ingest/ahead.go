@@ -34,14 +34,14 @@ type ahead struct {
 	full  bool  // the next record waits for room
 	err   error // why nothing follows what is ready
 
-	resting sync.Mutex // held during a rest, in which nothing is added
+	resting chan struct{} // holds one during a rest, in which nothing is added
 
 	filled chan struct{} // has a token when something was added
 	freed  chan struct{} // has a token when something was released
 }
 
 func newAhead() *ahead {
-	return &ahead{filled: make(chan struct{}, 1), freed: make(chan struct{}, 1)}
+	return &ahead{resting: make(chan struct{}, 1), filled: make(chan struct{}, 1), freed: make(chan struct{}, 1)}
 }
 
 func token(bell chan struct{}) {
@@ -53,8 +53,8 @@ func token(bell chan struct{}) {
 
 // rest lets a while pass in which the translation stands still as well, or as much of it as notifications keep coming: last is the latest of them.
 func (a *ahead) rest(ctx context.Context, d time.Duration, last func() uint64) {
-	a.resting.Lock()
-	defer a.resting.Unlock()
+	a.resting <- struct{}{}
+	defer func() { <-a.resting }()
 	for end := time.Now().Add(d); ctx.Err() == nil; {
 		before, left := last(), time.Until(end)
 		if left <= 0 {
@@ -109,8 +109,8 @@ func (i *Ingest) follow(ctx context.Context, next uint64, do func(translated) er
 
 // put adds a record once there is room for it and no rest.
 func (a *ahead) put(ctx context.Context, t translated) error {
-	a.resting.Lock()
-	a.resting.Unlock() //nolint:staticcheck // waits for the end of a rest, nothing more
+	a.resting <- struct{}{} // waits for the end of a rest, nothing more
+	<-a.resting
 	for {
 		a.mu.Lock()
 		a.full = a.held > 0 && a.held+t.bytes > maxAheadBytes
@@ -143,7 +143,8 @@ func (a *ahead) take(ctx context.Context, through uint64) ([]translated, error) 
 			bytes += a.ready[n].bytes
 			n++
 		}
-		if all := n == len(a.ready) && events < maxStepEvents && bytes < maxStepBytes; all && n > 0 && a.ready[n-1].Index < through && !a.full && a.err == nil {
+		whole := a.full || n < len(a.ready) || events >= maxStepEvents || bytes >= maxStepBytes // nothing more fits into the step
+		if !whole && n > 0 && a.ready[n-1].Index < through && a.err == nil {
 			n = 0
 		}
 		taken, err := slices.Clone(a.ready[:n]), a.err
