@@ -32,6 +32,7 @@ import (
 	"eventrelay/server/source"
 	"eventrelay/server/subscription"
 	"eventrelay/server/webhook"
+	"eventrelay/server/webhook/fastpath"
 )
 
 // Timeouts of the HTTP ports: a sender that is slower than that is no provider.
@@ -73,7 +74,8 @@ type server struct {
 	inner *bufconn.Listener
 	conn  *grpc.ClientConn
 
-	webhook, management                             *http.Server
+	webhook                                         *fastpath.Server
+	management                                      *http.Server
 	webhookListener, managementListener, grpcListen net.Listener
 	// stopping is set when the shutdown begins, so that /readyz says so.
 	stopping atomic.Bool
@@ -148,11 +150,11 @@ func open(ctx context.Context, c config, logger *slog.Logger) (_ *server, err er
 		receiving.Log = s.ingest
 		s.ingest.Eager()
 	}
-	s.webhook = &http.Server{
+	s.webhook = fastpath.New(&http.Server{
 		Handler:           webhook.New(receiving),
 		ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: bodyTimeout, WriteTimeout: answerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
 		ErrorLog: slog.NewLogLogger(logger.With("room", "webhook").Handler(), slog.LevelDebug),
-	}
+	}, logger.With("room", "webhook"))
 	return s, s.listen(ctx)
 }
 

@@ -175,7 +175,7 @@ func TestAnUnsignedSenderIsNotWaitedFor(t *testing.T) {
 }
 
 func TestASlowBodyEndsWithTheServersDeadline(t *testing.T) {
-	r := start(t, func(r *relay, _ *webhook.Options) { r.server.Config.ReadTimeout = 100 * time.Millisecond })
+	r := start(t, func(r *relay, _ *webhook.Options) { r.config.ReadTimeout = 100 * time.Millisecond })
 	conn, reader := r.dial()
 	fmt.Fprintf(conn, "POST /webhooks/shop HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n%s: %s\r\nContent-Length: %d\r\n\r\n%s", hubSignature, sign(shopSecret, message), len(message), message[:10])
 	if got := r.answerOn(reader); got.code != 408 {

@@ -13,7 +13,6 @@ import (
 	"maps"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
@@ -27,6 +26,7 @@ import (
 	"eventrelay/server/journal"
 	"eventrelay/server/source"
 	"eventrelay/server/webhook"
+	"eventrelay/server/webhook/fastpath"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -120,13 +120,15 @@ func (o *output) String() string {
 // relay is a running webhook server with all that one can see of it.
 type relay struct {
 	t        testing.TB
-	server   *httptest.Server
+	config   *http.Server
+	address  string
+	client   http.Transport
 	inbox    *inbox
 	registry *prometheus.Registry
 	log      *output
 }
 
-// start serves a webhook on a loopback port until the test ends; change may alter what it is made of.
+// start serves a webhook on a loopback port until the test ends, as the relay does; change may alter what it is made of.
 func start(t testing.TB, change func(*relay, *webhook.Options)) *relay {
 	t.Helper()
 	r := &relay{t: t, inbox: &inbox{}, registry: prometheus.NewRegistry(), log: &output{}}
@@ -137,23 +139,42 @@ func start(t testing.TB, change func(*relay, *webhook.Options)) *relay {
 		Logger:  slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Metrics: r.registry,
 	}
-	r.server = httptest.NewUnstartedServer(nil)
-	r.server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	r.config = &http.Server{ErrorLog: log.New(io.Discard, "", 0)}
 	if change != nil {
 		change(r, &o)
 	}
 	handler := webhook.New(o)
-	if outer := r.server.Config.Handler; outer != nil {
+	if outer := r.config.Handler; outer != nil {
 		inner := handler
 		handler = http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
 			outer.ServeHTTP(w, q)
 			inner.ServeHTTP(w, q)
 		})
 	}
-	r.server.Config.Handler = handler
-	r.server.Start()
-	t.Cleanup(r.server.Close)
+	r.config.Handler = handler
+	r.address = serve(t, fastpath.New(r.config, slog.New(slog.DiscardHandler)))
+	t.Cleanup(r.client.CloseIdleConnections)
 	return r
+}
+
+// serve serves on a loopback port until the test ends, and returns the address.
+func serve(t testing.TB, s *fastpath.Server) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(listener) }()
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := s.Shutdown(ctx); err != nil {
+			t.Errorf("shutdown: %v", err)
+		}
+		<-served
+	})
+	return listener.Addr().String()
 }
 
 type answer struct {
@@ -166,14 +187,14 @@ type answer struct {
 // do sends a request and returns the answer. The body is sent chunked if it is a plain reader.
 func (r *relay) do(method, path string, body io.Reader, headers ...string) answer {
 	r.t.Helper()
-	request, err := http.NewRequest(method, r.server.URL+path, body)
+	request, err := http.NewRequest(method, "http://"+r.address+path, body)
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	for i := 0; i < len(headers); i += 2 {
 		request.Header.Add(headers[i], headers[i+1])
 	}
-	response, err := r.server.Client().Transport.RoundTrip(request) // no redirects
+	response, err := r.client.RoundTrip(request) // no redirects
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -199,7 +220,7 @@ func (r *relay) post(secret, body string) answer {
 // dial opens a connection on which a test speaks HTTP by hand. It gives up after ten seconds.
 func (r *relay) dial() (net.Conn, *bufio.Reader) {
 	r.t.Helper()
-	conn, err := net.Dial("tcp", r.server.Listener.Addr().String())
+	conn, err := net.Dial("tcp", r.address)
 	if err != nil {
 		r.t.Fatal(err)
 	}
