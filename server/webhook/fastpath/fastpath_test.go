@@ -101,7 +101,7 @@ func TestAnAnswerThatDoesNotWaitForTheBodyArrives(t *testing.T) {
 	defer client.CloseIdleConnections()
 	body := make([]byte, 8<<20)
 	var posting sync.WaitGroup
-	for range 20 {
+	for range 5 {
 		posting.Go(func() {
 			request, err := http.NewRequest(http.MethodPost, "http://"+address+"/unread", bytes.NewReader(body))
 			if err != nil {
