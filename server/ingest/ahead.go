@@ -28,15 +28,18 @@ type translated struct {
 
 // ahead is what one goroutine has translated in front of the steps, in the order of the journal. It is dropped with the first failure, and what was in it is read again.
 type ahead struct {
-	mu    sync.Mutex // guards what follows
-	ready []translated
-	held  int   // bytes of ready, and of what was taken and not released
-	full  bool  // the next record waits for room
-	err   error // why nothing follows what is ready
+	mu      sync.Mutex // guards what follows
+	ready   []translated
+	events  int    // of ready
+	bytes   int    // of ready
+	held    int    // bytes of ready, and of what was taken and not released
+	full    bool   // the next record waits for room
+	through uint64 // the record that the next step waits for
+	err     error  // why nothing follows what is ready
 
 	resting chan struct{} // holds one during a rest, in which nothing is added
 
-	filled chan struct{} // has a token when something was added
+	filled chan struct{} // has a token when enough for a step was added
 	freed  chan struct{} // has a token when something was released
 }
 
@@ -117,10 +120,15 @@ func (a *ahead) put(ctx context.Context, t translated) error {
 		full := a.full
 		if !full {
 			a.ready = append(a.ready, t)
+			a.events += len(t.events)
+			a.bytes += t.bytes
 			a.held += t.bytes
 		}
+		enough := a.enough()
 		a.mu.Unlock()
-		token(a.filled)
+		if enough {
+			token(a.filled)
+		}
 		if !full {
 			return nil
 		}
@@ -132,25 +140,25 @@ func (a *ahead) put(ctx context.Context, t translated) error {
 	}
 }
 
+// enough tells whether a step may begin: the record that it waits for is ready, or nothing more fits into it. mu must be held.
+func (a *ahead) enough() bool {
+	n := len(a.ready)
+	return n > 0 && (a.ready[n-1].Index >= a.through || a.full || a.events >= maxStepEvents || a.bytes >= maxStepBytes)
+}
+
 // take waits for a record, and until the record through is ready or a step's bounds are reached, and returns those that are ready, in order, up to those bounds. Their bytes are
 // held until they are released.
 func (a *ahead) take(ctx context.Context, through uint64) ([]translated, error) {
 	for {
 		a.mu.Lock()
-		events, bytes, n := 0, 0, 0
-		for n < len(a.ready) && (n == 0 || events < maxStepEvents && bytes < maxStepBytes) {
-			events += len(a.ready[n].events)
-			bytes += a.ready[n].bytes
-			n++
+		a.through = through
+		var taken []translated
+		if a.enough() || a.err != nil {
+			taken = a.cut()
 		}
-		whole := a.full || n < len(a.ready) || events >= maxStepEvents || bytes >= maxStepBytes // nothing more fits into the step
-		if !whole && n > 0 && a.ready[n-1].Index < through && a.err == nil {
-			n = 0
-		}
-		taken, err := slices.Clone(a.ready[:n]), a.err
-		a.ready = slices.Delete(a.ready, 0, n)
+		err := a.err
 		a.mu.Unlock()
-		if n > 0 {
+		if len(taken) > 0 {
 			return taken, nil
 		}
 		if err != nil {
@@ -162,6 +170,21 @@ func (a *ahead) take(ctx context.Context, through uint64) ([]translated, error) 
 			return nil, ctx.Err()
 		}
 	}
+}
+
+// cut takes what fits into a step from what is ready. mu must be held.
+func (a *ahead) cut() []translated {
+	events, bytes, n := 0, 0, 0
+	for n < len(a.ready) && (n == 0 || events < maxStepEvents && bytes < maxStepBytes) {
+		events += len(a.ready[n].events)
+		bytes += a.ready[n].bytes
+		n++
+	}
+	taken := slices.Clone(a.ready[:n])
+	a.ready = slices.Delete(a.ready, 0, n)
+	a.events -= events
+	a.bytes -= bytes
+	return taken
 }
 
 // release makes room of what was taken.
