@@ -37,7 +37,7 @@ test: ## Run the whole suite with the race detector
 
 .PHONY: bench
 bench: ## Run the benchmarks (BENCH=regexp)
-	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -timeout 60m ./server/... ./client/...
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -timeout 2h ./server/... ./client/...
 
 .PHONY: torture
 torture: ## Kill the server at random under load, then hold what writers were told against what readers saw (DURATION=5m)

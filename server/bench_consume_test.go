@@ -19,7 +19,6 @@ const (
 	// consumeWorkers share a subscription, each with inFlight events at a time.
 	consumeWorkers = 4
 	inFlight       = 32
-	consumeRounds  = 3
 )
 
 // dialRole connects to a relay.
@@ -203,18 +202,15 @@ func BenchmarkDurable(b *testing.B) {
 	relay.ask("append %d", events)
 	bare := startRole(b, "nats", strconv.Itoa(events), strconv.Itoa(len(samples()[0].Data)), b.TempDir())
 	for b.Loop() {
-		var rate, limit, ofLimit, acks []float64
-		for range consumeRounds {
+		reportTurns(b, rounds, func() figures {
 			theirs := events / consumeBare(b, bare.address, inFlight, events, true).Seconds()
-			took, millis := consumeStreams(b, relay, "", inFlight, events)
+			took, acks := consumeStreams(b, relay, "", inFlight, events)
 			ours := events / took.Seconds()
-			rate, limit, ofLimit, acks = append(rate, ours), append(limit, theirs), append(ofLimit, ours/theirs), append(acks, millis...)
-		}
-		b.ReportMetric(median(rate), "events/s")
-		b.ReportMetric(median(limit), "limit/s")
-		b.ReportMetric(median(ofLimit), "of-limit")
-		b.ReportMetric(quantile(acks, 0.5), "p50-ack-ms")
-		b.ReportMetric(quantile(acks, 0.99), "p99-ack-ms")
+			return figures{
+				"events/s": ours, "limit/s": theirs, "of-limit": ours / theirs,
+				"p50-ack-ms": quantile(acks, 0.5), "p99-ack-ms": quantile(acks, 0.99),
+			}
+		})
 	}
 }
 
@@ -227,15 +223,10 @@ func BenchmarkDurableFilter(b *testing.B) {
 	relay.ask("append %d", events)
 	bare := startRole(b, "nats", strconv.Itoa(events), strconv.Itoa(len(samples()[0].Data)), b.TempDir())
 	for b.Loop() {
-		var seconds, limit, ofLimit []float64
-		for range consumeRounds {
+		reportTurns(b, rounds, func() figures {
 			theirs := consumeBare(b, bare.address, 500, events, false).Seconds()
 			took, _ := consumeStreams(b, relay, `event.message.text.body.startsWith("rare")`, 0, events/1000)
-			ours := took.Seconds()
-			seconds, limit, ofLimit = append(seconds, ours), append(limit, theirs), append(ofLimit, 2*theirs/ours)
-		}
-		b.ReportMetric(median(seconds), "s")
-		b.ReportMetric(median(limit), "bare-s")
-		b.ReportMetric(median(ofLimit), "of-limit")
+			return figures{"s": took.Seconds(), "bare-s": theirs, "of-limit": 2 * theirs / took.Seconds()}
+		})
 	}
 }

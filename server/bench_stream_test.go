@@ -19,7 +19,7 @@ const (
 	// warmUp is how long streams run before they are measured, for windows to open and buffers to grow; measured is how long they are.
 	warmUp   = 500 * time.Millisecond
 	measured = 1200 * time.Millisecond
-	// rounds is how often ours and the limits are measured in turn; what is reported are medians, of the ratios too, so that what else the machine does hits both.
+	// rounds is how many turns of ours and the limits count; what is reported are medians, of the ratios too, so that what else the machine does hits both.
 	rounds = 3
 )
 
@@ -57,20 +57,16 @@ func fanout(b *testing.B, role string, subscribers int, request *eventrelayv1.Su
 	message := oneResponse(b, relay, request)
 	ours := openReaders(b, relay.address, subscribers, func(int) what { return what{method: subscribeMethod, request: request, decode: decode} })
 	defer ours.close()
-	var events, batches, limits, ofLimit, ofBatched []float64
-	for range rounds {
+	reportTurns(b, rounds, func() figures {
 		limit := bareRate(b, bare, subscribers, message, 1, decode)
 		got := ours.measureFed(relay, 1)
 		batch := max(1, int(got.batch+0.5))
 		batched := bareRate(b, bare, subscribers, repeat(message, batch), batch, decode)
-		events, batches, limits = append(events, got.events), append(batches, got.batch), append(limits, limit.events)
-		ofLimit, ofBatched = append(ofLimit, got.events/limit.events), append(ofBatched, got.events/batched.events)
-	}
-	b.ReportMetric(median(events), "deliveries/s")
-	b.ReportMetric(median(batches), "events/response")
-	b.ReportMetric(median(limits), "limit/s")
-	b.ReportMetric(median(ofLimit), "of-limit")
-	b.ReportMetric(median(ofBatched), "of-batched")
+		return figures{
+			"deliveries/s": got.events, "events/response": got.batch, "limit/s": limit.events,
+			"of-limit": got.events / limit.events, "of-batched": got.events / batched.events,
+		}
+	})
 }
 
 // measureFed measures readers while a relay is fed, and returns when they have read all. Each of them gets one of so many events.
@@ -114,8 +110,7 @@ func quantile(of []float64, q float64) float64 {
 // the server's memory grew by when all was read but by the one. The events are those of BenchmarkFanout, for a log and an index that grow meanwhile are not the reader's doing.
 func BenchmarkStoppedReader(b *testing.B) {
 	for b.Loop() {
-		var others, memory []float64
-		for range rounds {
+		reportTurns(b, rounds, func() figures {
 			relay := startRole(b, "ready", relayArgs(b.TempDir())...)
 			r := openReaders(b, relay.address, 100, func(int) what { return what{method: subscribeMethod, request: &eventrelayv1.SubscribeRequest{}} })
 			var read int64
@@ -129,14 +124,12 @@ func BenchmarkStoppedReader(b *testing.B) {
 			held := relay.memory()
 			stopped.paused.Lock()
 			during := r.measureFed(relay, 1)
-			memory = append(memory, float64(relay.memory()-held))
-			others = append(others, during.events/before.events)
+			grown := relay.memory() - held
 			r.cancel()
 			stopped.paused.Unlock()
 			r.close()
-		}
-		b.ReportMetric(median(others), "others")
-		b.ReportMetric(median(memory), "memory-B")
+			return figures{"others": during.events / before.events, "memory-B": float64(grown)}
+		})
 	}
 }
 
@@ -150,19 +143,15 @@ func BenchmarkFilter(b *testing.B) {
 	relay.ask("append 1")
 	message := oneResponse(b, relay, &eventrelayv1.SubscribeRequest{})
 	for b.Loop() {
-		var events, ofLimit []float64
-		for range rounds {
+		reportTurns(b, rounds, func() figures {
 			limit := bareRate(b, bare, subscribers, message, 1, false)
 			r := openReaders(b, relay.address, subscribers, func(i int) what {
 				return what{method: subscribeMethod, request: &eventrelayv1.SubscribeRequest{Filter: fmt.Sprintf(`event.message.text.body.startsWith("kind%d ")`, i%kinds)}}
 			})
 			got := r.measureFed(relay, kinds)
 			r.close()
-			events, ofLimit = append(events, got.events), append(ofLimit, got.events/limit.events)
-		}
-		b.ReportMetric(median(events), "deliveries/s")
-		b.ReportMetric(kinds*median(events), "checked/s")
-		b.ReportMetric(median(ofLimit), "of-limit")
+			return figures{"deliveries/s": got.events, "checked/s": kinds * got.events, "of-limit": got.events / limit.events}
+		})
 	}
 }
 
@@ -205,8 +194,7 @@ func BenchmarkCatchUp(b *testing.B) {
 	for _, decode := range []bool{false, true} {
 		b.Run(fmt.Sprintf("decode=%t", decode), func(b *testing.B) {
 			for b.Loop() {
-				var rate, limit, ofLimit []float64
-				for range rounds {
+				reportTurns(b, rounds, func() figures {
 					consumer := orderedConsumer(b, stream.address, events)
 					begin := time.Now()
 					r := openReaders(b, relay.address, 1, func(int) what {
@@ -219,11 +207,8 @@ func BenchmarkCatchUp(b *testing.B) {
 					}
 					ours := events / time.Since(begin).Seconds()
 					r.close()
-					rate, limit, ofLimit = append(rate, ours), append(limit, consumer), append(ofLimit, ours/consumer)
-				}
-				b.ReportMetric(median(rate), "events/s")
-				b.ReportMetric(median(limit), "limit/s")
-				b.ReportMetric(median(ofLimit), "of-limit")
+					return figures{"events/s": ours, "limit/s": consumer, "of-limit": ours / consumer}
+				})
 			}
 		})
 	}
@@ -231,7 +216,7 @@ func BenchmarkCatchUp(b *testing.B) {
 
 // BenchmarkLatency posts 200 events a second, each at its time whatever became of those before, and takes the time from then to the receipt by each of 100 readers, who decode
 // what they get. The limit is the least that does the same: net/http, the check of the signature, one write that is synced, and a message handed to each of 100 bare streams.
-// p99-of-limit is the median of the ratios of the turns in which the host of a virtual machine took the least of the processors' time, as for BenchmarkIngest.
+// p99-of-limit is the median of the ratios of the turns.
 func BenchmarkLatency(b *testing.B) { benchmarkLatency(b, 200, 100) }
 
 // BenchmarkLatencyBusy is BenchmarkLatency with 1500 events a second, a rate at which the log rests between its steps, and 4 readers.
@@ -256,8 +241,9 @@ func benchmarkLatency(b *testing.B, rate, readers int) {
 			b.ReportMetric(quantile(ours, q.q), q.name+"-ms")
 			b.ReportMetric(quantile(limit, q.q), q.name+"-limit-ms")
 		}
-		b.ReportMetric(middle(calm, latencyTurn.ratio), "p99-of-limit")
-		b.ReportMetric(middle(all, latencyTurn.ratio), "all-p99-of-limit")
+		ratio := func(t turn[latencyTurn]) float64 { return quantile(t.of.ours, 0.99) / quantile(t.of.limit, 0.99) }
+		b.ReportMetric(medianOf(calm, ratio), "p99-of-limit")
+		b.ReportMetric(medianOf(all, ratio), "all-p99-of-limit")
 		reportStolen(b, calm, all)
 	}
 }
@@ -267,8 +253,6 @@ const latencyTurns = 7
 
 // latencyTurn is the milliseconds to each receipt, in one turn.
 type latencyTurn struct{ ours, limit []float64 }
-
-func (t latencyTurn) ratio() float64 { return quantile(t.ours, 0.99) / quantile(t.limit, 0.99) }
 
 // latencies posts for a while and returns the milliseconds to each receipt.
 func latencies(b *testing.B, server *role, rate, readers int, w what) (all []float64) {

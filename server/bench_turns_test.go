@@ -20,11 +20,11 @@ type turn[T any] struct {
 	stolen float64
 }
 
-// takeTurns measures in turns until there were enough in which the host took hardly any of the processors' time, or four times as many. It returns those in which it took the
+// takeTurns measures in turns until there were enough in which the host took hardly any of the processors' time, or three times as many. It returns those in which it took the
 // least, as many as are enough, and all.
 func takeTurns[T any](tb testing.TB, enough int, take func() T) (calm, all []turn[T]) {
 	tb.Helper()
-	for undisturbed := 0; undisturbed < enough && len(all) < 4*enough; {
+	for undisturbed := 0; undisturbed < enough && len(all) < 3*enough; {
 		before := readProcessors(tb)
 		t := turn[T]{of: take()}
 		t.stolen = readProcessors(tb).stolenSince(before)
@@ -37,24 +37,38 @@ func takeTurns[T any](tb testing.TB, enough int, take func() T) (calm, all []tur
 	return all[:enough], all
 }
 
-// middle is the median of what turns have.
-func middle[T any](turns []turn[T], of func(T) float64) float64 {
-	return median(mapped(turns, func(t turn[T]) float64 { return of(t.of) }))
+// figures are what was measured in one turn, by name. The name of a share has "of-" in it.
+type figures map[string]float64
+
+// reportTurns measures in turns and reports the median of each figure in those that count, and what the host took of the processors' time in them. The shares, and what was
+// taken, are reported of all turns as well, with all- in front.
+func reportTurns(b *testing.B, enough int, take func() figures) {
+	b.Helper()
+	calm, all := takeTurns(b, enough, take)
+	for name := range all[0].of {
+		of := func(t turn[figures]) float64 { return t.of[name] }
+		b.ReportMetric(medianOf(calm, of), name)
+		if strings.Contains(name, "of-") {
+			b.ReportMetric(medianOf(all, of), "all-"+name)
+		}
+	}
+	reportStolen(b, calm, all)
 }
 
 // reportStolen tells what the host took in the turns that count, and in all.
 func reportStolen[T any](b *testing.B, calm, all []turn[T]) {
 	b.Helper()
 	stolen := func(t turn[T]) float64 { return t.stolen }
-	b.ReportMetric(median(mapped(calm, stolen)), "stolen-%")
-	b.ReportMetric(median(mapped(all, stolen)), "all-stolen-%")
+	b.ReportMetric(medianOf(calm, stolen), "stolen-%")
+	b.ReportMetric(medianOf(all, stolen), "all-stolen-%")
 }
 
-func mapped[T any](turns []turn[T], of func(turn[T]) float64) (each []float64) {
+func medianOf[T any](turns []turn[T], of func(turn[T]) float64) float64 {
+	var each []float64
 	for _, t := range turns {
 		each = append(each, of(t))
 	}
-	return each
+	return median(each)
 }
 
 // processors is the time of all processors since the start of the machine, and what its host took of that for others, in ticks of the system.

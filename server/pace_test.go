@@ -129,18 +129,12 @@ func (r *relay) caughtUp() {
 // the same requests after the HMAC alone, asked in turn with it; for one writer, of the speed of one such answer and one sync, one after the other. A processor that sleeps
 // while the disk syncs wakes up late, so not even the bare receiver reaches that when it syncs each body itself: bare-of-limit is its share, in the same run.
 //
-// Turns are taken until there are enough in which the host of a virtual machine took hardly any of the processors' time, or four times as many. Those in which it took the least
-// count: stolen-% is what it took in them, and the figures of all turns begin with all.
+// As in all benchmarks that compare in turn, turns are taken until there are enough in which the host of a virtual machine took hardly any of the processors' time, or three
+// times as many, and those count in which it took the least: stolen-% is what it took in them. The shares, and what was taken, are told of all turns as well, with all- in front.
 func BenchmarkIngest(b *testing.B) { benchmarkPosts(b, true) }
 
 // BenchmarkAck is BenchmarkIngest to the last 200, while the log follows as it can.
 func BenchmarkAck(b *testing.B) { benchmarkPosts(b, false) }
-
-// postsTurn is what was measured in one turn: how many requests a second, how many of the limit, the shares of it, and each answer.
-type postsTurn struct {
-	rate, limit, ratio, bareRatio float64
-	each                          []time.Duration
-}
 
 func benchmarkPosts(b *testing.B, toTheLog bool) {
 	for _, writers := range []int{1, 32, 256} {
@@ -160,14 +154,16 @@ func benchmarkPosts(b *testing.B, toTheLog bool) {
 			posts := min(16_000, 1000*writers)
 			made := 0
 			for b.Loop() {
-				calm, all := takeTurns(b, turns, func() (t postsTurn) {
+				b.ReportMetric(0, "ns/op") // of all turns, which says nothing
+				reportTurns(b, turns, func() figures {
 					requests := madeRequests(made, posts)
 					made++
+					got := figures{}
 					limit, _ := bare.post(requests)
 					if writers == 1 {
 						limit += disk.sync(b, requests)
 						took, _ := synced.post(requests)
-						t.bareRatio = float64(limit) / float64(took)
+						got["bare-of-limit"] = float64(limit) / float64(took)
 					}
 					begun := time.Now()
 					took, each := ours.post(requests)
@@ -175,25 +171,11 @@ func benchmarkPosts(b *testing.B, toTheLog bool) {
 					if toTheLog {
 						took = time.Since(begun)
 					}
-					t.each, t.ratio = each, float64(limit)/float64(took)
-					t.rate, t.limit = float64(posts)/took.Seconds(), float64(posts)/limit.Seconds()
-					return t
+					got["of-limit"] = float64(limit) / float64(took)
+					got["p99-ms"] = percentile(each, .99).Seconds() * 1e3
+					got["req/s"], got["limit-req/s"] = float64(posts)/took.Seconds(), float64(posts)/limit.Seconds()
+					return got
 				})
-				var each []time.Duration
-				for _, t := range calm {
-					each = append(each, t.of.each...)
-				}
-				b.ReportMetric(0, "ns/op") // of all turns, which says nothing
-				b.ReportMetric(percentile(each, .99).Seconds()*1e3, "p99-ms")
-				b.ReportMetric(middle(calm, func(t postsTurn) float64 { return t.rate }), "req/s")
-				b.ReportMetric(middle(calm, func(t postsTurn) float64 { return t.limit }), "limit-req/s")
-				for prefix, of := range map[string][]turn[postsTurn]{"": calm, "all-": all} {
-					b.ReportMetric(middle(of, func(t postsTurn) float64 { return t.ratio }), prefix+"of-limit")
-					if writers == 1 {
-						b.ReportMetric(middle(of, func(t postsTurn) float64 { return t.bareRatio }), prefix+"bare-of-limit")
-					}
-				}
-				reportStolen(b, calm, all)
 			}
 		})
 	}
@@ -236,26 +218,21 @@ func BenchmarkAckWhileStreaming(b *testing.B) {
 	defer ours.readers.close()
 	limit := openStreamed(b, bare, writers, subscribers, what{method: bareMethod, request: &rawMessage{bytes: []byte{1}}, each: 1})
 	defer limit.readers.close()
-	for round := 0; b.Loop(); round++ {
-		var mine, bares []streamedTurn
-		var ratios []float64
-		for turn := range rounds {
-			requests := madeRequests(round*rounds+turn, posts)
-			bares = append(bares, limit.post(requests))
-			mine = append(mine, ours.post(requests))
-			ratios = append(ratios, 3*bares[turn].p99/mine[turn].p99)
-		}
+	made := 0
+	for b.Loop() {
 		b.ReportMetric(0, "ns/op")
-		for prefix, turns := range map[string][]streamedTurn{"": mine, "limit-": bares} {
-			var p99s, rates, parts []float64
-			for _, t := range turns {
-				p99s, rates, parts = append(p99s, t.p99*1e3), append(rates, t.rate), append(parts, t.streamed)
+		reportTurns(b, rounds, func() figures {
+			requests := madeRequests(made, posts)
+			made++
+			bares := limit.post(requests)
+			mine := ours.post(requests)
+			return figures{
+				"of-limit": 3 * bares.p99 / mine.p99,
+				"p99-ms":   mine.p99 * 1e3, "limit-p99-ms": bares.p99 * 1e3,
+				"req/s": mine.rate, "limit-req/s": bares.rate,
+				"streamed": mine.streamed, "limit-streamed": bares.streamed,
 			}
-			b.ReportMetric(median(p99s), prefix+"p99-ms")
-			b.ReportMetric(median(rates), prefix+"req/s")
-			b.ReportMetric(median(parts), prefix+"streamed")
-		}
-		b.ReportMetric(median(ratios), "of-limit")
+		})
 	}
 }
 
