@@ -286,5 +286,29 @@ func TestAStepAfterARestTakesAllThatHasCome(t *testing.T) {
 		if got := <-taken(6); !slices.Equal(got, []uint64{6}) {
 			t.Errorf("took %v, want the one that had waited for room", got)
 		}
+		a.release([]translated{{bytes: 2 * maxStepBytes}})
+
+		thousand := translated{events: make([]translate.Event, maxStepEvents)}
+		thousand.Index = 7
+		if err := a.put(t.Context(), thousand); err != nil {
+			t.Error(err)
+		}
+		if got := <-taken(9); !slices.Equal(got, []uint64{7}) {
+			t.Errorf("took %v, want the one whose events fill a step", got)
+		}
+
+		put(8, 1)
+		c = taken(9)
+		waits(c, "one of two is ready")
+		a.mu.Lock()
+		a.err = journal.ErrClosed
+		a.mu.Unlock()
+		token(a.filled)
+		if got := <-c; !slices.Equal(got, []uint64{8}) {
+			t.Errorf("took %v, want what is ready when nothing will follow it", got)
+		}
+		if records, err := a.take(t.Context(), 9); !errors.Is(err, journal.ErrClosed) {
+			t.Errorf("then took %v, %v, want why nothing follows", records, err)
+		}
 	})
 }
